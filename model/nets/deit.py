@@ -1,0 +1,162 @@
+"""DeiT in float, with timm's parameter names and timm's logits (``vision_transformer.py``, ``deit.py`` of timm 1.0)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from model.errors import InputError
+from model.graph import DeitShape
+
+NORM_EPSILON = 1e-6
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+FASHION_MEAN, FASHION_STD = (0.2860,), (0.3530,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeiTConfig:
+    """Dimensions of a DeiT and the normalisation of its input (``(pixel / 255 - mean) / std`` per image channel)."""
+
+    name: str
+    image_size: int = 224
+    patch_size: int = 16
+    embed_dim: int
+    depth: int = 12
+    heads: int
+    mlp_ratio: int = 4
+    classes: int = 1000
+    distilled: bool = False
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+
+    @property
+    def channels(self) -> int:
+        return len(self.mean)
+
+    def shape(self, bits: int) -> DeitShape:
+        """The integer graph's shape. Raises InputError for what the accelerator cannot run."""
+        if self.distilled:
+            raise InputError(f"distilled variants are not lowered yet: {self.name} has a second token; use {self.name.removesuffix('_distilled')}")
+        if not 1 <= bits <= 8:
+            raise InputError(f"bits must be 1..8: {bits} is not; choose 8, 6 or 4")
+        return DeitShape(
+            name=self.name, bits=bits, image_size=self.image_size, channels=self.channels, patch_size=self.patch_size,
+            embed_dim=self.embed_dim, depth=self.depth, heads=self.heads, hidden_dim=self.mlp_ratio * self.embed_dim, classes=self.classes,
+        )  # fmt: skip
+
+
+_PLAIN = (
+    DeiTConfig(name="deit_tiny", embed_dim=192, heads=3),
+    DeiTConfig(name="deit_small", embed_dim=384, heads=6),
+    DeiTConfig(name="deit_base", embed_dim=768, heads=12),
+)
+_MICRO = DeiTConfig(
+    name="deit_micro", image_size=28, patch_size=7, embed_dim=64, depth=4, heads=4, classes=10, mean=FASHION_MEAN, std=FASHION_STD
+)
+#: Every network by name.
+CONFIGS = {
+    config.name: config for config in (_MICRO, *_PLAIN, *(replace(c, name=f"{c.name}_distilled", distilled=True) for c in _PLAIN))
+}
+
+
+def config_of(name: str) -> DeiTConfig:
+    if name not in CONFIGS:
+        raise InputError(f"model must be one of {', '.join(CONFIGS)}: {name!r} is not")
+    return CONFIGS[name]
+
+
+class PatchEmbed(nn.Module):
+    """(batch, channels, size, size) -> (batch, patches, embed_dim)."""
+
+    def __init__(self, config: DeiTConfig):
+        super().__init__()
+        self.proj = nn.Conv2d(config.channels, config.embed_dim, config.patch_size, config.patch_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.proj(x).flatten(2).transpose(1, 2)
+
+
+class Attention(nn.Module):
+    def __init__(self, config: DeiTConfig):
+        super().__init__()
+        self.heads = config.heads
+        self.qkv = nn.Linear(config.embed_dim, 3 * config.embed_dim)
+        self.proj = nn.Linear(config.embed_dim, config.embed_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, tokens, embed_dim = x.shape
+        qkv = self.qkv(x).reshape(batch, tokens, 3, self.heads, embed_dim // self.heads).permute(2, 0, 3, 1, 4)
+        x = functional.scaled_dot_product_attention(*qkv.unbind(0))
+        return self.proj(x.transpose(1, 2).reshape(batch, tokens, embed_dim))
+
+
+class Mlp(nn.Module):
+    def __init__(self, config: DeiTConfig):
+        super().__init__()
+        hidden = config.mlp_ratio * config.embed_dim
+        self.fc1, self.fc2 = nn.Linear(config.embed_dim, hidden), nn.Linear(hidden, config.embed_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(functional.gelu(self.fc1(x)))
+
+
+class Block(nn.Module):
+    """Pre-norm encoder block."""
+
+    def __init__(self, config: DeiTConfig):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(config.embed_dim, eps=NORM_EPSILON)
+        self.attn = Attention(config)
+        self.norm2 = nn.LayerNorm(config.embed_dim, eps=NORM_EPSILON)
+        self.mlp = Mlp(config)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attn(self.norm1(x))
+        return x + self.mlp(self.norm2(x))
+
+
+class DeiT(nn.Module):
+    """(batch, channels, size, size) normalised images -> (batch, classes) logits; distilled: the mean of both heads, as timm in eval mode."""
+
+    def __init__(self, config: DeiTConfig):
+        super().__init__()
+        self.config = config
+        extra = 2 if config.distilled else 1
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, config.embed_dim))
+        if config.distilled:
+            self.dist_token = nn.Parameter(torch.zeros(1, 1, config.embed_dim))
+        self.pos_embed = nn.Parameter(torch.zeros(1, (config.image_size // config.patch_size) ** 2 + extra, config.embed_dim))
+        self.patch_embed = PatchEmbed(config)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
+        self.norm = nn.LayerNorm(config.embed_dim, eps=NORM_EPSILON)
+        self.head = nn.Linear(config.embed_dim, config.classes)
+        if config.distilled:
+            self.head_dist = nn.Linear(config.embed_dim, config.classes)
+        self.apply(self._initialise)
+        for token in (self.cls_token, self.pos_embed):
+            nn.init.trunc_normal_(token, std=0.02)
+
+    @staticmethod
+    def _initialise(module: nn.Module) -> None:
+        if isinstance(module, nn.Linear):
+            nn.init.trunc_normal_(module.weight, std=0.02 if module.in_features > 128 else module.in_features**-0.5)
+            nn.init.zeros_(module.bias)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.patch_embed(images)
+        tokens = [self.cls_token, self.dist_token] if self.config.distilled else [self.cls_token]
+        x = torch.cat([*(token.expand(len(x), -1, -1) for token in tokens), x], dim=1) + self.pos_embed
+        for block in self.blocks:
+            x = block(x)
+        x = self.norm(x)
+        if self.config.distilled:
+            return (self.head(x[:, 0]) + self.head_dist(x[:, 1])) / 2
+        return self.head(x[:, 0])
+
+    def forward_bytes(self, images: Tensor) -> Tensor:
+        """Logits of (batch, size, size, channels) uint8 images."""
+        mean, std = torch.tensor(self.config.mean), torch.tensor(self.config.std)
+        return self((images.float() / 255 - mean).div_(std).permute(0, 3, 1, 2))
