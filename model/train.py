@@ -27,7 +27,7 @@ from model.errors import InputError
 from model.nets.deit import CONFIGS, DeiT, config_of
 from model.quant.deit import QuantDeiT
 
-MAX_SHIFT = 2
+MAX_SHIFT = 1
 LABEL_SMOOTHING = 0.05
 WARMUP_STEPS = 300
 LOG_FIELDS = ("epoch", "bits", "learning_rate", "loss", "test_accuracy", "seconds")

@@ -13,7 +13,7 @@ from model.errors import InputError
 #: Where Debian's package puts the set; the environment variable overrides it.
 DEBIAN_FOLDER = Path(os.sep) / "usr" / "share" / "datasets" / "fashion-mnist"
 FOLDER_VARIABLE = "POPVIT_FASHION_MNIST"
-SHIPPED_FOLDER = Path(__file__).parent / "datasets" / "fashion_mnist"
+SHIPPED_FOLDER = Path(__file__).parent / "fashion_mnist"
 SOURCES = ("fashion-mnist", "random")
 CLASS_NAMES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")
 _IMAGE_HEADER, _LABEL_HEADER, _SIZE = 16, 8, 28
