@@ -1,0 +1,68 @@
+"""A tree that adds three operands per adder, with a register after every level."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Module, Signal
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from rtl.shapes import ceil_div, unsigned_for
+
+
+def tree_levels(operands: int) -> int:
+    """Levels (= cycles) of a ternary tree: each divides the count by three, rounding up, until one is left."""
+    levels = 0
+    while operands > 1:
+        operands, levels = ceil_div(operands, 3), levels + 1
+    return levels
+
+
+class TernaryTree(wiring.Component):
+    """Sum of `operands` unsigned numbers of at most `maximum` each; one result per cycle.
+
+    Every sum is as wide as its largest value, so nothing overflows and nothing is wasted. (Python's ``sum()`` would give a serial
+    chain that widens at every term.)
+
+    Parameters
+    ----------
+    operands : how many numbers, at least 1
+    maximum : the largest value of each
+    technology : builds the adders: ``add(m, terms, shape)`` with two or three unsigned terms
+
+    Members
+    -------
+    i : the operands
+    o : their sum, ``latency = tree_levels(operands)`` cycles later
+
+    Raises
+    ------
+    ValueError : no operands
+    """
+
+    def __init__(self, *, operands: int, maximum: int, technology):
+        if operands < 1:
+            raise ValueError(f"operands must be at least 1: {operands} is not; a tree adds something")
+        self.operands, self.maximum, self.technology = operands, maximum, technology
+        self.latency = tree_levels(operands)
+        super().__init__(
+            {
+                "i": In(data.ArrayLayout(unsigned_for(maximum), operands)),
+                "o": Out(unsigned_for(operands * maximum)),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        terms = [(self.i[index], self.maximum) for index in range(self.operands)]
+        for level in range(self.latency):
+            terms = [self._node(m, level, index, terms[index : index + 3]) for index in range(0, len(terms), 3)]
+        m.d.comb += self.o.eq(terms[0][0])
+        return m
+
+    def _node(self, m: Module, level: int, index: int, terms: list):
+        """Register the sum of one to three (value, maximum) terms; returns the same kind of pair."""
+        maximum = sum(bound for _, bound in terms)
+        register = Signal(unsigned_for(maximum), name=f"sum_{level}_{index // 3}")
+        values = [value for value, _ in terms]
+        m.d.sync += register.eq(values[0] if len(values) == 1 else self.technology.add(m, values, register.shape()))
+        return register, maximum

@@ -1,0 +1,72 @@
+"""Portable building blocks of the dot products: plain Amaranth, quick in Verilator, inferred by any synthesiser."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module, Mux, Shape, Value
+from amaranth.lib import data, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from rtl.arith.table_layout import TableLayout
+from rtl.shapes import ENTRIES, GROUP, SLOTS, table_shape, wrap
+
+
+def table_members(layout: TableLayout) -> dict:
+    """Ports of a table bank, whatever it is made of.
+
+    weights, bank : which entry of every table to read        o : the entries, one cycle later
+    data, bank_entry, enable, enable_shared : as `TableWriter` drives them; written at the end of the cycle
+    """
+    return {
+        "weights": In(layout.inputs),
+        "bank": In(1),
+        "data": In(data.ArrayLayout(table_shape(layout.bits), len(layout.lanes))),
+        "bank_entry": In(GROUP + 1),
+        "enable": In(layout.chunks),
+        "enable_shared": In(layout.chunks),
+        "o": Out(data.ArrayLayout(table_shape(layout.bits), layout.groups)),
+    }
+
+
+class MemoryTables(wiring.Component):
+    """One memory per group: 2 banks of ENTRIES words. A read in the cycle of a write to the same entry gives the old value."""
+
+    def __init__(self, layout: TableLayout):
+        self.layout = layout
+        super().__init__(table_members(layout))
+
+    def elaborate(self, platform):
+        m = Module()
+        for group in range(self.layout.groups):
+            memory = Memory(shape=table_shape(self.layout.bits), depth=2 * ENTRIES, init=[])
+            m.submodules[f"table_{group}"] = memory
+            read, write = memory.read_port(), memory.write_port()
+            m.d.comb += [
+                read.addr.eq(Cat(self.weights[GROUP * group : GROUP * (group + 1)], self.bank)),
+                self.o[group].eq(read.data),
+                write.addr.eq(self.bank_entry),
+                write.data.eq(self.data[self.layout.lane_of(group)]),
+                write.en.eq(self.enable[group // SLOTS]),
+            ]
+        return m
+
+
+class Generic:
+    """The technology every tool understands."""
+
+    name = "generic"
+
+    def layout(self, inputs: int, bits: int) -> TableLayout:
+        return TableLayout(inputs=inputs, bits=bits)
+
+    def tables(self, layout: TableLayout) -> wiring.Component:
+        return MemoryTables(layout)
+
+    def add(self, m: Module, terms: list, shape: Shape) -> Value:
+        """Sum of two or three unsigned terms, which `shape` holds."""
+        total = terms[0] + terms[1]
+        return wrap(total + terms[2] if len(terms) > 2 else total, shape)
+
+    def add_masked(self, m: Module, first: tuple, second: tuple, shape: Shape) -> Value:
+        """Sum of two (value, enable) pairs, each counted if enabled."""
+        return self.add(m, [Mux(enable, value, 0) for value, enable in (first, second)], shape)
