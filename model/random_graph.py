@@ -19,6 +19,8 @@ _DEVIATIONS = {1: 0.627, 2: 1.00, 3: 1.71, 4: 2.99, 5: 5.32, 6: 9.62, 7: 17.6, 8
 _QKV_DEVIATION = 40.0
 #: Scores deviate by 1.5 nat: attention is neither flat nor one-hot.
 _SCORE_DEVIATION = 1.5 / integer.SCORE_STEP
+#: Deviation of a softmax-weighted mean of v over that of v: independent tokens would keep less, but depth makes them alike.
+_AVERAGE_RETAINED = 0.6
 _UPDATE_DEVIATION = 300.0
 _LOGIT_DEVIATION = 4000.0
 _PLANE_DEVIATION = 40.0
@@ -104,8 +106,7 @@ class _Builder:
         shape = self.shape
         dim = shape.embed_dim
         score_multiplier, score_shift = integer.choose_multiplier(_SCORE_DEVIATION / (_QKV_DEVIATION**2 * shape.head_dim**0.5))
-        # The sum of the squared probabilities of lognormal numerators: the effective number of tokens, inverted.
-        averaged = _QKV_DEVIATION * math.sqrt(min(1.0, math.exp((_SCORE_DEVIATION * integer.SCORE_STEP) ** 2) / shape.tokens))
+        averaged = _QKV_DEVIATION * _AVERAGE_RETAINED
         shift = integer.ATTENTION_SHIFT + integer.attention_accumulator_shift(shape.tokens)
         table = hidden_table(_PREACTIVATION_STEP, 128.0, self.hidden_step, _GELU_OFFSET, shape.bits)
         return Layer(
