@@ -1,0 +1,58 @@
+"""What every unit of a row promises, and the two helpers that all of them share.
+
+A unit is a `wiring.Component` that never stalls: its streams are ``always_ready``, an invalid cycle is a bubble that passes through.
+Control is skewed: a control port that a later stage uses is sampled in the cycle in which that stage uses it. ``OFFSETS`` says which, counted
+from the cycle of ``i``; the sequencer delays every control once, at row 0, and no row holds a control pipeline.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from amaranth.hdl import Module, Shape, Signal, Value
+from amaranth.lib import wiring
+
+from rtl.errors import InputError
+
+
+class UnitConfig(Protocol):
+    """A frozen, keyword-only dataclass, validated when made, whose ``build()`` returns the unit."""
+
+    def build(self) -> wiring.Component: ...
+
+
+def require(condition: bool, rule: str, value: object, remedy: str) -> None:
+    """Raises
+    ------
+    InputError : ``condition`` is false; the message names the rule, the value and the remedy.
+    """
+    if not condition:
+        raise InputError(f"{rule}: {value} does not; {remedy}")
+
+
+def delay(m: Module, value: Value, cycles: int, *, name: str, reset: bool = False) -> Value:
+    """``value``, ``cycles`` cycles later. Without ``reset`` a tool may use a shift-register LUT; what leaves it after a reset may be stale."""
+    for cycle in range(cycles):
+        later = Signal.like(value, name=f"{name}_{cycle + 1}", init=0, reset_less=not reset)
+        m.d.sync += later.eq(value)
+        value = later
+    return value
+
+
+def narrow(m: Module, value: Value, shape: Shape, *, name: str) -> Value:
+    """``value`` in ``shape``, saturated. Two levels of LUTs for up to 11 bits above the range."""
+    wide = len(value)
+    value, sign = value.as_signed(), value[-1]
+    bits = Shape.cast(shape).width
+    result = Signal(shape, name=name)
+    if Shape.cast(shape).signed:
+        above = value[bits - 1:wide - 1]
+        fits = above == sign.replicate(len(above))
+        m.d.comb += result.eq(value[:bits])
+        with m.If(~fits):
+            m.d.comb += result.eq(((~sign).replicate(bits - 1) | (sign << (bits - 1))))
+    else:
+        m.d.comb += result.eq(value[:bits])
+        with m.If(value[bits:wide - 1].any() | sign):
+            m.d.comb += result.eq((~sign).replicate(bits))
+    return result

@@ -1,0 +1,146 @@
+"""Accumulator -> activation, residual update, table index or signed byte: `model.integer.requantize`, a value per cycle."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, signed
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from model import integer
+from rtl.tech.dsp48e2 import MultiplyAdd, generic
+from rtl.units.protocol import delay, require
+
+OUTPUT_BITS = 16
+#: (accumulator + bias) * multiplier + half: the product of signed 27 and unsigned 16 bits leaves room for the half.
+_PRODUCT_BITS = integer.ACCUMULATOR_BITS + integer.MULTIPLIER_BITS
+
+
+class Limits(enum.IntEnum):
+    """The output range: the code on port ``limits``."""
+
+    SIGNED16 = 0  #: residual updates and logits
+    ACTIVATION = 1  #: unsigned ``bits``
+    TABLE = 2  #: unsigned 8 bits, an address of the activation table
+    SIGNED8 = 3  #: [-127, 127]: q, k, v
+
+
+def saturation(limits: Limits, bits: int) -> integer.Saturation:
+    """The range in numbers."""
+    return {
+        Limits.SIGNED16: integer.signed(OUTPUT_BITS),
+        Limits.ACTIVATION: integer.unsigned(bits),
+        Limits.TABLE: integer.unsigned(8),
+        Limits.SIGNED8: integer.SIGNED8,
+    }[limits]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequantizeConfig:
+    """
+    Parameters
+    ----------
+    bits : activation precision, 1..8
+    technology : of the multiplier, see `rtl.tech.dsp48e2`
+    """
+
+    bits: int = 8
+    technology: object = generic
+
+    def __post_init__(self) -> None:
+        require(1 <= self.bits <= 8, "bits must be 1..8", self.bits, "choose a width in that range")
+
+    def build(self) -> Requantize:
+        return Requantize(self)
+
+
+class Requantize(wiring.Component):
+    """saturate(((accumulator + bias) * multiplier + half) >> shift), in one DSP and about 50 LUTs.
+
+    Parameters
+    ----------
+    config : RequantizeConfig
+
+    Members
+    -------
+    i_accumulator : In(stream of signed 27), cycle 0
+    bias : In(signed 27), cycle 0. accumulator + bias must fit 27 bits (lowering proves it)
+    multiplier : In(unsigned 16), cycle 0
+    shift : In(2), cycle 0: index into `model.integer.REQUANTIZE_SHIFTS`. Its half goes with the operands; the unit keeps it for the shift
+    limits : In(2), cycle 5: a code of `Limits`
+    o : Out(stream of unsigned 16): raw two's complement
+
+    Timing
+    ------
+    A value per cycle; o follows i_accumulator by ``latency`` = 7 cycles. ``OFFSETS`` gives the cycle in which each port is sampled::
+
+        cycle    0            1..4        4         5              6        7
+                 operands     DSP48E2     shift     fits? limits   select   o
+
+    Only ``valid`` is reset.
+
+    Source: model/integer.py, requantize.
+    """
+
+    OFFSETS = {"bias": 0, "multiplier": 0, "shift": 0, "limits": MultiplyAdd.latency + 1}
+    latency = MultiplyAdd.latency + 3
+
+    def __init__(self, config: RequantizeConfig):
+        self.config = config
+        super().__init__({
+            "i_accumulator": In(stream.Signature(signed(integer.ACCUMULATOR_BITS), always_ready=True)),
+            "bias": In(signed(integer.BIAS_BITS)),
+            "multiplier": In(integer.MULTIPLIER_BITS),
+            "shift": In(2),
+            "limits": In(2),
+            "o": Out(stream.Signature(OUTPUT_BITS, always_ready=True)),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        shifts = integer.REQUANTIZE_SHIFTS
+        m.submodules.multiply = multiply = MultiplyAdd(self.config.technology, c_width=max(shifts) + 1)
+        m.d.comb += [
+            multiply.a.eq(self.i_accumulator.payload),
+            multiply.d.eq(self.bias),
+            multiply.b.eq(self.multiplier),
+            *(multiply.c[shift - 1].eq(self.shift == code) for code, shift in enumerate(shifts)),
+        ]
+
+        chosen = delay(m, self.shift, multiply.latency, name="shift")
+        product, sign = multiply.p[:_PRODUCT_BITS], multiply.p[_PRODUCT_BITS - 1]
+        edges = [shift + OUTPUT_BITS - 1 for shift in shifts] + [_PRODUCT_BITS]
+        same = Signal(len(shifts))
+        for code in range(len(shifts)):
+            group = product[edges[code]:edges[code + 1]]
+            m.d.comb += same[code].eq(group == sign.replicate(len(group)))
+        shifted = Signal(signed(OUTPUT_BITS), reset_less=True)
+        over, negative = Signal(reset_less=True), Signal(reset_less=True)
+        m.d.sync += [
+            shifted.eq(Array(product[shift:shift + OUTPUT_BITS] for shift in shifts)[chosen]),
+            over.eq(~Array(same[code:].all() for code in range(len(shifts)))[chosen]),
+            negative.eq(sign),
+        ]
+
+        fits, kept = Signal(reset_less=True), Signal(OUTPUT_BITS, reset_less=True)
+        m.d.sync += [kept.eq(shifted), fits.eq(~over & self._fits(shifted, negative))]
+        m.d.sync += self.o.payload.eq(Mux(fits, kept, self._rails(m, negative)))
+        m.d.comb += self.o.valid.eq(delay(m, self.i_accumulator.valid, self.latency, name="valid", reset=True))
+        return m
+
+    def _fits(self, value, negative):
+        """Whether a 16-bit ``value`` is inside the range of ``limits``."""
+        positive = [~negative & ~value[bits:].any() for bits in (self.config.bits, 8)]
+        small = (value[7:] == negative.replicate(OUTPUT_BITS - 7)) & ~(negative & ~value[:7].any())
+        return Array([1, positive[0], positive[1], small])[self.limits]
+
+    def _rails(self, m, negative):
+        """The limit to put in the place of a value that does not fit. Bits that are equal in every range share a register."""
+        ranges = [saturation(limits, self.config.bits) for limits in Limits]
+        columns = [tuple((limit.high >> bit & 1, limit.low >> bit & 1) for limit in ranges) for bit in range(OUTPUT_BITS)]
+        registers = {column: Signal(name=f"rail_{columns.index(column)}", reset_less=True) for column in columns}
+        for column, register in registers.items():
+            m.d.sync += register.eq(Array(Mux(negative, low, high) for high, low in column)[self.limits])
+        return Cat(registers[column] for column in columns)
