@@ -21,6 +21,7 @@ from model.integer import (
 )
 from rtl.config import AcceleratorConfig
 from rtl.errors import InputError
+from rtl.row_bus import CHANNEL_BITS
 
 MAX_PLANES = 8
 LOWER = "lower the network again with model.lower"
@@ -34,10 +35,8 @@ def require(condition: bool, rule: str, value: object, remedy: str) -> None:
 def check_graph(graph: DeitGraph, config: AcceleratorConfig) -> None:
     """Raise InputError unless ``graph`` can run on ``config``."""
     shape = config.shape
-    same = graph.shape == shape
-    require(
-        same, f"the graph must have the shape that the accelerator was built for ({shape.name})", graph.shape.name, "build for this one"
-    )
+    same, rule = graph.shape == shape, f"the graph must have the shape that the accelerator was built for, {shape.name}"
+    require(same, rule, graph.shape.name, "build an accelerator for it")
     require(len(graph.layers) == shape.depth, "a graph must have depth layers", len(graph.layers), LOWER)
     _check_config(graph, config)
     _check_range("positions", graph.positions, signed(RESIDUAL_BITS))
@@ -61,7 +60,9 @@ def _check_config(graph: DeitGraph, config: AcceleratorConfig) -> None:
         "use tile_words of at least inputs",
     )
     require(config.weight_words <= 1 << 16, "the weight memory must have at most 65536 words", config.weight_words, "lower tile_words")
-    require(shape.classes < 1 << 16, "classes must be below 65536", shape.classes, "train with fewer classes")
+    for name in ("embed_dim", "patch_dim", "classes"):
+        size, most = getattr(shape, name), 1 << CHANNEL_BITS
+        require(size <= most, f"{name} must be at most {most}, the rows' channel addresses", size, "choose a smaller network")
     require(shape.heads < 256, "heads must be below 256", shape.heads, "choose fewer heads")
     pixels = shape.image_size**2 * shape.channels
     require(pixels < 1 << 24, "an image must have fewer than 2**24 bytes", pixels, "choose a smaller image")

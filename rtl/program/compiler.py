@@ -30,6 +30,8 @@ NORM_BUFFERS = 2
 TABLE_BUFFERS = 2
 TABLE_ENTRIES = 256
 LOGIT_BYTES = 2
+#: Bytes of one transfer on the memory bus.
+BEAT_BYTES = 16
 
 
 class Counter(enum.IntEnum):
@@ -60,8 +62,8 @@ class CompiledProgram:
     """Everything that a run needs besides the image.
 
     program, weights : contents of the PROGRAM and WEIGHTS windows
-    image_bytes : the IMAGE window holds (image_size, image_size, channels) bytes
-    result_bytes : the RESULT window receives ``classes`` s16 logits, little-endian, from offset 0
+    image_bytes : size of the IMAGE window: (image_size, image_size, channels) bytes from offset 0, padded to whole beats
+    result_bytes : size of the RESULT window: ``classes`` s16 logits, little-endian, from offset 0, padded to whole beats
     steps : one per TILE and ATTEND, in program order
     """
 
@@ -145,7 +147,7 @@ class _Builder:
     def inputs(self, graph: DeitGraph) -> None:
         """Position table and pixels of the image."""
         self.load(LoadTarget.POSITION, memory.pack_positions(graph.positions), graph.positions.size, 0, "positions")
-        pixels = image_bytes(self.config)
+        pixels = image_pixels(self.config)
         self.emit(Opcode.LOAD, comment="pixels", window=Window.IMAGE, target=LoadTarget.PIXEL, items=pixels)
 
     def tile(self, tile: Tile) -> None:
@@ -235,12 +237,17 @@ class _Builder:
             instructions=tuple(self.instructions),
             program=b"".join(instruction.encode() for instruction in self.instructions),
             weights=weights,
-            image_bytes=image_bytes(self.config),
-            result_bytes=LOGIT_BYTES * self.config.shape.classes,
+            image_bytes=whole_beats(image_pixels(self.config)),
+            result_bytes=whole_beats(LOGIT_BYTES * self.config.shape.classes),
             steps=tuple(self.steps),
         )
 
 
-def image_bytes(config: AcceleratorConfig) -> int:
+def image_pixels(config: AcceleratorConfig) -> int:
     """Bytes of one image: (image_size, image_size, channels)."""
     return config.shape.image_size**2 * config.shape.channels
+
+
+def whole_beats(size: int) -> int:
+    """``size`` bytes rounded up: windows are checked in whole beats."""
+    return -(-size // BEAT_BYTES) * BEAT_BYTES

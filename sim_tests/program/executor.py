@@ -28,6 +28,7 @@ from rtl.program.isa import (
 
 QUEUES = {Opcode.LOAD: "dma", Opcode.STORE: "dma", Opcode.END: "dma", Opcode.TILE: "array", Opcode.ATTEND: "attend"}
 UNKNOWN = -(1 << 30)
+BEAT_BYTES = 16
 
 Policy = Callable[[list[str]], str]
 
@@ -66,7 +67,7 @@ class Executor:
     def __post_init__(self) -> None:
         config, shape = self.config, self.config.shape
         self.slots = config.passes * config.rows
-        self.result = bytearray(2 * shape.classes)
+        self.result = bytearray(-(-2 * shape.classes // BEAT_BYTES) * BEAT_BYTES)
         self.words = np.zeros((config.weight_words, config.inputs), dtype=np.int64)
         self.parameters = _unknown(config.weight_words, 3)
         self.norms = _unknown(2 * shape.embed_dim, 2)
@@ -107,7 +108,7 @@ class Executor:
             instruction = self.instructions[index]
             if instruction.opcode == Opcode.END:
                 assert not any(queues.values()), f"END before the end: {queues}"
-                return np.frombuffer(bytes(self.result), "<i2").astype(np.int64)
+                return np.frombuffer(bytes(self.result), "<i2").astype(np.int64)[: self.config.shape.classes]
             getattr(self, f"_{instruction.opcode.name.lower()}")(index, instruction.payload)
             if instruction.post_enable:
                 self.counters[instruction.post_counter] += 1
@@ -162,7 +163,8 @@ class Executor:
         }[target]
         window = {Window.WEIGHTS: self.weights, Window.IMAGE: self.image}[Window(p["window"])]
         end = p["offset"] + p["items"] * width
-        assert end <= len(window), f"LOAD {index} overruns window {p['window']}: {end} > {len(window)}"
+        assert p["offset"] % BEAT_BYTES == 0 and p["items"] > 0, f"LOAD {index} must start on a beat and move something"
+        assert -(-end // BEAT_BYTES) * BEAT_BYTES <= len(window), f"LOAD {index} overruns window {p['window']}: {end} > {len(window)}"
         data = window[p["offset"] : end]
         if target in self.owner:
             assert p["address"] + p["items"] <= len(self.owner[target]), f"LOAD {index} beyond the {target.name} memory"

@@ -7,7 +7,6 @@ from dataclasses import replace
 from model.graph import DeitShape
 from rtl.config import AcceleratorConfig, preset
 
-
 TINY = DeitShape(name="tiny", bits=4, image_size=8, channels=1, patch_size=4, embed_dim=16, depth=2, heads=2, hidden_dim=64, classes=10)
 
 

@@ -24,7 +24,7 @@ def test_executes_the_graph(name: str, policy, seed: int) -> None:
     config = SMALL[name]
     graph, image = random_graph(config.shape, seed), image_of(config, seed)
     compiled = compile_graph(graph, config)
-    machine = Executor(config, compiled.program, compiled.weights, image.tobytes())
+    machine = Executor(config, compiled.program, compiled.weights, image.tobytes().ljust(compiled.image_bytes, b"\0"))
     logits = machine.run(policy)
     tensors = interpret(graph, image)
     assert np.array_equal(logits, tensors["logits"])

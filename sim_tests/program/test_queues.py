@@ -43,7 +43,7 @@ def test_base_size(base) -> None:
     """86 M binary weights, 768 kB of head and 590 kB of patch planes; every image byte and logit accounted for."""
     compiled, _ = base
     assert compiled.image_bytes == 224 * 224 * 3
-    assert compiled.result_bytes == 2000
+    assert compiled.result_bytes == 2000  # whole beats
     opcodes = [instruction.opcode for instruction in compiled.instructions]
     assert opcodes.count(Opcode.TILE) == 8 + 12 * (3 + 1 + 4 + 4) + 11
     assert opcodes.count(Opcode.ATTEND) == 12
