@@ -52,12 +52,14 @@ class ChunkCollector(wiring.Component):
         m.d.sync += self.full.eq(self.i.valid & position.all())
         with m.If(self.full):
             m.d.sync += self.opening.eq(0)
+        gathered, total = Signal(CHUNK * self.bits, reset_less=True), Signal(self.total.shape(), reset_less=True)
+        m.d.comb += [self.chunk.eq(gathered), self.total.eq(total)]
         with m.If(self.i.valid):
             m.d.sync += [
                 arrived.eq(position + 1),  # wraps at CHUNK
-                self.chunk.as_value().eq(Cat(self.chunk.as_value()[self.bits :], beat.value)),
+                gathered.eq(Cat(gathered[self.bits :], beat.value)),
                 self.bank.eq(beat.bank),
-                self.total.eq(wrap(beat.value + Mux(beat.first, 0, self.total), self.total.shape())),
+                total.eq(wrap(beat.value + Mux(beat.first, 0, total), total.shape())),
             ]
             with m.If(beat.first):
                 m.d.sync += self.opening.eq(1)

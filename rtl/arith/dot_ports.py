@@ -33,10 +33,10 @@ class Strategy(Protocol):
         """A component with `dot_members`."""
 
 
-def delayed(m: Module, value: Value, cycles: int, name: str) -> Value:
+def delayed(m: Module, value: Value, cycles: int, name: str, *, reset_less: bool = False) -> Value:
     """`value`, `cycles` cycles later; 0 before."""
     for cycle in range(cycles):
-        later = Signal(value.shape(), name=f"{name}_{cycle + 1}")
+        later = Signal(value.shape(), name=f"{name}_{cycle + 1}", reset_less=reset_less)
         m.d.sync += later.eq(value)
         value = later
     return value

@@ -20,9 +20,9 @@ class BankTotals(wiring.Component):
 
     Members: `full`, `total`, `bank` from the collector; `last` from the writer; `totals`, one per bank.
 
-    A chunk's total takes effect while its entries are being written (`full` in cycle c: visible from c + ENTRIES + 1), so that a result
-    that is `depth` cycles behind its weight beat still finds the total that belongs to the tables it read: the first and the last
-    write of a chunk are seen by weight beats c + 4 and c + 19, and c + 17 lies between them, plus any depth of 2 .. 13.
+    A chunk's total takes effect while its entries are written: with `full` in cycle c, from cycle c + ENTRIES + 1 = c + 17 on. The
+    first and last entries are seen by weight beats from c + 4 and c + 19 on; the total is subtracted `depth` cycles after the beat, that
+    is for beats from c + 17 - depth on, which lies between the two for every depth up to 13: a beat never gets another vector's total.
     """
 
     def __init__(self, *, inputs: int, bits: int):
@@ -40,7 +40,7 @@ class BankTotals(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        held, bank = Signal(self.shape), Signal()
+        held, bank = Signal(self.shape, reset_less=True), Signal(reset_less=True)
         with m.If(self.full):
             m.d.sync += [held.eq(self.total), bank.eq(self.bank)]
         for index in range(2):
@@ -74,9 +74,11 @@ class LutTableDatapath(wiring.Component):
         weights = self.i_weights.p
         m.d.comb += [tables.weights.eq(weights.weights), tables.bank.eq(weights.bank), tree.i.eq(tables.o)]
         depth = 1 + tree.latency
-        bank = delayed(m, weights.bank, depth, "bank")
+        bank = delayed(m, weights.bank, depth, "bank", reset_less=True)
         difference = Cat(0, tree.o) - Mux(bank, totals.totals[1], totals.totals[0])
-        m.d.sync += self.o.payload.eq(wrap(difference, self.o.payload.shape()))
+        result = Signal(self.o.payload.shape(), reset_less=True)
+        m.d.sync += result.eq(wrap(difference, result.shape()))
+        m.d.comb += self.o.payload.eq(result)
         m.d.comb += self.o.valid.eq(delayed(m, self.i_weights.valid, depth + 1, "valid"))
         return m
 

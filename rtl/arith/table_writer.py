@@ -6,7 +6,7 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from rtl.arith.table_layout import TableLayout
+from rtl.tech.table_layout import TableLayout
 from rtl.shapes import CHUNK, ENTRIES, GROUP, activation_maximum, table_shape, unsigned_for
 
 
@@ -32,11 +32,13 @@ class TableGenerator(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         pair_shape = unsigned_for(2 * activation_maximum(self.bits))
-        pairs = [Signal(pair_shape, name=f"pair_{index}") for index in range(2)]
+        pairs = [Signal(pair_shape, name=f"pair_{index}", reset_less=True) for index in range(2)]
         for index, pair in enumerate(pairs):
             masked = [(self.i[k], self.entry[k]) for k in (2 * index, 2 * index + 1)]
             m.d.sync += pair.eq(self.technology.add_masked(m, *masked, pair_shape))
-        m.d.sync += self.o.eq(self.technology.add(m, pairs, self.o.shape()))
+        total = Signal(self.o.shape(), reset_less=True)
+        m.d.sync += total.eq(self.technology.add(m, pairs, total.shape()))
+        m.d.comb += self.o.eq(total)
         return m
 
 
@@ -93,7 +95,7 @@ class TableWriter(wiring.Component):
         for index, lane in enumerate(self.layout.lanes):
             generator = TableGenerator(bits=self.layout.bits, technology=self.technology)
             m.submodules[f"generator_{index}"] = generator
-            held = Signal(generator.i.shape(), name=f"held_{index}")
+            held = Signal(generator.i.shape(), name=f"held_{index}", reset_less=True)
             m.d.comb += [generator.i.eq(held), generator.entry.eq(entry), self.data[index].eq(generator.o)]
             mine = 1 if lane.parity is None else (odd_next == lane.parity)
             with m.If(self.full & mine):

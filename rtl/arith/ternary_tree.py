@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -54,15 +54,24 @@ class TernaryTree(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         terms = [(self.i[index], self.maximum) for index in range(self.operands)]
-        for level in range(self.latency):
-            terms = [self._node(m, level, index, terms[index : index + 3]) for index in range(0, len(terms), 3)]
-        m.d.comb += self.o.eq(terms[0][0])
+        m.d.comb += self.o.eq(registered_sum(m, terms, self.technology))
         return m
 
-    def _node(self, m: Module, level: int, index: int, terms: list):
-        """Register the sum of one to three (value, maximum) terms; returns the same kind of pair."""
-        maximum = sum(bound for _, bound in terms)
-        register = Signal(unsigned_for(maximum), name=f"sum_{level}_{index // 3}")
-        values = [value for value, _ in terms]
-        m.d.sync += register.eq(values[0] if len(values) == 1 else self.technology.add(m, values, register.shape()))
-        return register, maximum
+
+def registered_sum(m: Module, terms: list, technology, name: str = "sum") -> Value:
+    """Sum of unsigned (value, maximum) terms, ``tree_levels(len(terms))`` cycles later, as wide as the sum of the maxima needs."""
+    level = 0
+    while len(terms) > 1:
+        triples = [terms[index : index + 3] for index in range(0, len(terms), 3)]
+        terms = [_node(m, triple, technology, f"{name}_{level}_{index}") for index, triple in enumerate(triples)]
+        level += 1
+    return terms[0][0]
+
+
+def _node(m: Module, terms: list, technology, name: str) -> tuple:
+    """Register the sum of one to three (value, maximum) terms; returns the same kind of pair."""
+    maximum = sum(bound for _, bound in terms)
+    register = Signal(unsigned_for(maximum), name=name, reset_less=True)
+    values = [value for value, _ in terms]
+    m.d.sync += register.eq(values[0] if len(values) == 1 else technology.add(m, values, register.shape()))
+    return register, maximum

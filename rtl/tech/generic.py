@@ -7,7 +7,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from rtl.arith.table_layout import TableLayout
+from rtl.tech.table_layout import TableLayout
 from rtl.shapes import ENTRIES, GROUP, SLOTS, table_shape, wrap
 
 

@@ -9,11 +9,12 @@ from amaranth.lib import wiring
 
 from rtl.arith.dot_ports import Strategy, dot_members
 from rtl.arith.lut_table import LutTable
+from rtl.arith.popcount import Popcount
 from rtl.errors import InputError
 from rtl.shapes import CHUNK, GROUP, dot_shape
 
 #: Name -> strategy class; each takes ``technology=``.
-STRATEGIES = {"lut_table": LutTable}
+STRATEGIES = {"lut_table": LutTable, "popcount": Popcount}
 
 
 @dataclass(frozen=True, kw_only=True)
