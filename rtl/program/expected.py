@@ -90,7 +90,7 @@ class Recorded:
 
 @dataclass(frozen=True, kw_only=True)
 class Mismatch:
-    """One difference. ``got`` None: the row wrote too little; ``expected`` None: too much. ``step`` orders mismatches as the program does."""
+    """One difference. ``got`` None: the row wrote too little; ``expected`` None: too much. ``step``: index in CompiledProgram.steps."""
 
     step: int
     tensor: str
@@ -220,9 +220,8 @@ def _attention_entries(
 def _join(parts: list[Entries]) -> Entries:
     """All parts end to end, in compact integers."""
     kinds = {"step": np.int32, "tensor": np.int32, "pass_index": np.int64, "channel": np.int64, "first_row_only": bool}
-    return Entries(
-        **{name: np.concatenate([np.zeros(0, kind), *(getattr(p, name) for p in parts)]).astype(kind) for name, kind in kinds.items()}
-    )
+    joined = {name: np.concatenate([np.zeros(0, kind), *(getattr(part, name) for part in parts)]) for name, kind in kinds.items()}
+    return Entries(**{name: values.astype(kinds[name]) for name, values in joined.items()})
 
 
 def _flatten(tensors: list[np.ndarray]) -> dict[str, np.ndarray]:

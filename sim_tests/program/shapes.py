@@ -40,6 +40,7 @@ SMALL = {
     "uneven_heads": config(shape(embed_dim=48, heads=3, hidden_dim=96, classes=7), inputs=48, tile_words=96),
     "uneven_patch_tiles": config(shape(classes=5), tile_words=50),
     "wide_inputs": config(shape(channels=3), inputs=144, tile_words=64),
+    "odd_image": config(shape(image_size=9, patch_size=3, classes=3)),
     "no_layers": config(shape(depth=0)),
     "micro": preset(MICRO),
 }
