@@ -1,0 +1,133 @@
+"""`PhaseSequence`: which job is in which phase of the attention, and when."""
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import data, wiring
+from amaranth.lib import enum as amaranth_enum
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import bits_for
+
+from rtl.attention_bus import read_layout
+
+__all__ = ["PhaseSequence", "job_layout"]
+
+
+class _Phase(amaranth_enum.Enum):
+    IDLE = 0
+    LOAD = 1  # q of job 0
+    SCORE = 2  # QK
+    OUTPUT = 3  # AV
+    PAUSE = 4  # a single job waits for its reciprocal
+    DRAIN = 5  # the last outputs reach the last row
+
+
+def job_layout(config):
+    """``channel`` = head * head_dim; ``key``, ``value``: the head's first address in the banks; ``bank`` alternates from job to job."""
+    address = read_layout(config)["address"].shape
+    return data.StructLayout(
+        {
+            "valid": 1,
+            "bank": 1,
+            "pass_index": config.pass_bits,
+            "channel": config.channel_bits,
+            "key": address,
+            "value": address,
+        }
+    )
+
+
+class PhaseSequence(wiring.Component):
+    """Steps through LOAD, QK0 QK1 AV0 QK2 AV1 ... AV(J-1), DRAIN, and passes the jobs on: load -> score -> output.
+
+    Members
+    -------
+    start : In(1), taken when not `busy`; with it `heads` and `passes`
+    busy : Out(1); done : Out(1), in the last cycle of DRAIN
+    load_start : Out(1), load_cycles before the end of LOAD and of each QK that another job follows; `load_job` is that job
+    score_start, output_start : Out(1), in a phase's first cycle; `score_job` and `output_job` hold during the phase
+    score_end : Out(1), in a QK's last cycle
+    """
+
+    def __init__(self, config):
+        self.config = config
+        job = Out(job_layout(config))
+        pulses = {name: Out(1) for name in ("busy", "done", "load_start", "score_start", "output_start", "score_end")}
+        super().__init__(
+            {"start": In(1), "heads": In(8), "passes": In(4), **pulses, "load_job": job, "score_job": job, "output_job": job}
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        config = self.config
+        phase = Signal(_Phase)
+        lengths = {
+            _Phase.LOAD: config.load_cycles,
+            _Phase.SCORE: config.score_cycles,
+            _Phase.OUTPUT: config.output_cycles,
+            _Phase.PAUSE: config.output_cycles,
+            _Phase.DRAIN: config.drain_cycles,
+        }
+        step = Signal(range(max(lengths.values())))
+        end, advance = Signal(), Signal()
+        with m.Switch(phase):
+            for which, length in lengths.items():
+                with m.Case(which):
+                    m.d.comb += end.eq(step == length - 1)
+        m.d.sync += step.eq(Mux(end | ~self.busy, 0, step + 1))
+        loading = (phase == _Phase.LOAD) & (step == 0)
+        reloading = (phase == _Phase.SCORE) & (step == config.score_cycles - config.load_cycles) & self.load_job.valid
+        m.d.comb += [
+            self.busy.eq(phase != _Phase.IDLE),
+            self.done.eq((phase == _Phase.DRAIN) & end),
+            self.load_start.eq(loading | reloading),
+            self.score_start.eq((phase == _Phase.SCORE) & (step == 0)),
+            self.score_end.eq((phase == _Phase.SCORE) & end),
+            self.output_start.eq((phase == _Phase.OUTPUT) & (step == 0)),
+            advance.eq(end & ~(self.score_end & (self.output_job.valid | ~self.load_job.valid))),
+        ]
+        self._next_phase(m, phase, end)
+        self._jobs(m, advance)
+        return m
+
+    def _next_phase(self, m, phase, end):
+        with m.If(~self.busy & self.start):
+            m.d.sync += phase.eq(_Phase.LOAD)
+        with m.If(end):
+            with m.Switch(phase):
+                with m.Case(_Phase.LOAD):
+                    m.d.sync += phase.eq(_Phase.SCORE)
+                with m.Case(_Phase.SCORE):
+                    follow = Mux(self.load_job.valid, _Phase.SCORE, _Phase.PAUSE)
+                    m.d.sync += phase.eq(Mux(self.output_job.valid, _Phase.OUTPUT, follow))
+                with m.Case(_Phase.PAUSE):
+                    m.d.sync += phase.eq(_Phase.OUTPUT)
+                with m.Case(_Phase.OUTPUT):
+                    follow = Mux(self.score_job.valid, _Phase.OUTPUT, _Phase.DRAIN)
+                    m.d.sync += phase.eq(Mux(self.load_job.valid, _Phase.SCORE, follow))
+                with m.Case(_Phase.DRAIN):
+                    m.d.sync += phase.eq(_Phase.IDLE)
+
+    def _jobs(self, m, advance):
+        config, job = self.config, self.load_job
+        heads_left, passes = Signal(8), Signal(4)
+        last_pass = Signal()
+        m.d.comb += last_pass.eq(job.pass_index + 1 == passes)
+        with m.If(~self.busy & self.start):
+            m.d.sync += [heads_left.eq(self.heads), passes.eq(self.passes)]
+            m.d.sync += [job.eq(0), job.valid.eq(1), self.score_job.eq(0), self.output_job.eq(0)]
+        with m.Elif(advance):
+            m.d.sync += [
+                self.output_job.eq(self.score_job),
+                self.score_job.eq(job),
+                job.bank.eq(~job.bank),
+                job.pass_index.eq(job.pass_index + 1),
+            ]
+            with m.If(last_pass):
+                m.d.sync += [
+                    job.pass_index.eq(0),
+                    job.channel.eq(job.channel + config.head_dim),
+                    job.key.eq(job.key + config.passes * config.group_words),
+                    job.value.eq(job.value + config.passes * config.head_dim // 2),
+                    heads_left.eq(heads_left - 1),
+                ]
+                with m.If(heads_left == 1):
+                    m.d.sync += job.valid.eq(0)

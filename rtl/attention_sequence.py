@@ -1,0 +1,145 @@
+"""The two side shows of the attention's engine: `QueryLoad` and `ScanSequence`. Each is started by a pulse and runs for a fixed time."""
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from model.integer import ATTENTION_DIVIDEND_BITS
+from rtl.attention_bus import activation_address, attention_bus
+
+__all__ = ["QueryLoad", "ScanSequence", "delayed"]
+
+
+def delayed(m, value, cycles):
+    """``value``, ``cycles`` cycles later; 0 before."""
+    for _ in range(cycles):
+        later = Signal.like(value)
+        m.d.sync += later.eq(value)
+        value = later
+    return value
+
+
+def _pack_layout(config):
+    return attention_bus(config)["pack"].shape
+
+
+class QueryLoad(wiring.Component):
+    """Reads q of one job and packs it into words of D: a chunk of D - 1 dims begins with a cycle without a read.
+
+    Members
+    -------
+    start : In(1); with it `pass_index`, `address` (head * head_dim) and `bank` of the job
+    act_read, pack_query, pack : Out, fields of the bus
+
+    Timing
+    ------
+    The first `act_read` comes 1 cycle after `start`, the last write of `pack` load_cycles + 2 cycles after it.
+    """
+
+    def __init__(self, config):
+        self.config = config
+        super().__init__(
+            {
+                "start": In(1),
+                "pass_index": In(config.pass_bits),
+                "address": In(config.channel_bits),
+                "bank": In(1),
+                "act_read": Out(activation_address(config, "enable")),
+                "pack_query": Out(1),
+                "pack": Out(_pack_layout(config)),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        config, lanes = self.config, self.config.lanes
+        chunks = len(config.chunks)
+        assert set(config.chunks) <= {lanes, lanes - 1}
+        active, last = Signal(), Signal()
+        lane, chunk = Signal(range(lanes)), Signal(range(chunks))
+        pass_index, address = Signal(config.pass_bits), Signal(config.channel_bits)
+        word = Signal(config.operand_bits)
+        padding = (lane == 0) & (chunk >= config.chunks.count(lanes))
+        enable = Signal()
+        m.d.comb += [
+            last.eq(lane == lanes - 1),
+            enable.eq(active & ~padding),
+            self.act_read.enable.eq(enable),
+            self.act_read.pass_index.eq(pass_index),
+            self.act_read.address.eq(address),
+            self.pack_query.eq(delayed(m, enable, 1)),
+            self.pack.valid.eq(delayed(m, active & last, 2)),
+            self.pack.address.eq(delayed(m, Mux(active, word, 0), 2)),
+        ]
+        m.d.sync += [lane.eq(Mux(last, 0, lane + 1)), address.eq(address + enable)]
+        with m.If(last):
+            m.d.sync += [word.eq(word + 1), chunk.eq(chunk + 1)]
+            with m.If(chunk == chunks - 1):
+                m.d.sync += active.eq(0)
+        with m.If(self.start):
+            m.d.sync += [active.eq(1), lane.eq(0), chunk.eq(0), word.eq(Mux(self.bank, chunks, 0))]
+            m.d.sync += [pass_index.eq(self.pass_index), address.eq(self.address)]
+        return m
+
+
+class ScanSequence(wiring.Component):
+    """Scans all slots of one job, packs the numerators, then feeds the dividend to the rows' dividers.
+
+    Members
+    -------
+    start : In(1); with it `bank` of the job
+    keys : In, slots from there on are masked
+    dividend : In
+    scan, numerator_valid, total_first, pack, divide : Out, fields of the bus
+
+    Timing
+    ------
+    The first `scan` comes 1 cycle after `start`, the others as `rtl.attention_bus` defines; the last is the dividend's last bit,
+    slots + 3 + 32 cycles after `start`.
+    """
+
+    def __init__(self, config):
+        self.config = config
+        bus = attention_bus(config)
+        fields = {name: Out(bus[name].shape) for name in ("scan", "numerator_valid", "total_first", "pack", "divide")}
+        super().__init__({"start": In(1), "bank": In(1), "keys": In(16), "dividend": In(ATTENTION_DIVIDEND_BITS), **fields})
+
+    def elaborate(self, platform):
+        m = Module()
+        config = self.config
+        active, first, last, block_end = Signal(), Signal(), Signal(), Signal()
+        slot, lane, word = Signal(config.slot_bits), Signal(range(config.lanes)), Signal(config.operand_bits)
+        m.d.comb += [
+            first.eq(active & (slot == 0)),
+            last.eq(active & (slot == config.slots - 1)),
+            block_end.eq(active & (lane == config.lanes - 1)),
+            self.scan.start.eq(first),
+            self.scan.slot.eq(slot),
+            self.numerator_valid.eq(delayed(m, active & (slot < self.keys), 2)),
+            self.total_first.eq(delayed(m, first, 3)),
+            self.pack.valid.eq(delayed(m, block_end, 4)),
+            self.pack.address.eq(delayed(m, Mux(active, word, 0), 4)),
+        ]
+        m.d.sync += [slot.eq(slot + 1), lane.eq(lane + 1)]
+        with m.If(block_end):
+            m.d.sync += [lane.eq(0), word.eq(word + 1)]
+        with m.If(last):
+            m.d.sync += active.eq(0)
+        with m.If(self.start):
+            numerators = 2 * len(config.chunks)
+            m.d.sync += [active.eq(1), slot.eq(0), lane.eq(0)]
+            m.d.sync += word.eq(Mux(self.bank, numerators + config.blocks, numerators))
+        self._divide(m, delayed(m, last, 3))
+        return m
+
+    def _divide(self, m, start):
+        remaining, bits = Signal(range(ATTENTION_DIVIDEND_BITS + 1)), Signal(ATTENTION_DIVIDEND_BITS)
+        m.d.comb += [
+            self.divide.valid.eq(remaining != 0),
+            self.divide.first.eq(remaining == ATTENTION_DIVIDEND_BITS),
+            self.divide.bit.eq(bits[-1]),
+        ]
+        with m.If(start):
+            m.d.sync += [remaining.eq(ATTENTION_DIVIDEND_BITS), bits.eq(self.dividend)]
+        with m.Elif(self.divide.valid):
+            m.d.sync += [remaining.eq(remaining - 1), bits.eq(bits << 1)]

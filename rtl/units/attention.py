@@ -1,0 +1,173 @@
+"""`Attention`: the attention unit of one row."""
+
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.lib import data, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from model.integer import ATTENTION_ACCUMULATOR_BITS, ATTENTION_SHIFT, REQUANTIZE_SHIFTS, SCORE_BITS, SIGNED8
+from rtl.attention_bus import activation_address, activation_write, attention_bus
+from rtl.tech.dsp48e2 import MultiplyAdd, PairProduct, generic
+from rtl.units.reciprocal import Reciprocal
+from rtl.units.softmax import Softmax
+
+__all__ = ["Attention"]
+
+#: Bits of the accumulators: 256 products of 255 x 127 (score sums are smaller) and the rounding half.
+SUM_BITS = (256 * 255 * 127 + 64).bit_length() + 1
+SCORE_SUM_BITS = 22
+
+
+class Attention(wiring.Component):
+    """One token's attention, as `model.integer.attention` defines it, job by job (pass, head).
+
+    A row holds no control: every stage takes its field of the bus (`rtl.attention_bus`), which `AttentionEngine` times.
+
+        act_data -> packer -> operand memory -> PairProduct -> accumulators -+-> score scale -> Softmax -> packer
+                                                ^ word                       +-> output scale -> act_write
+                                                                                  ^ Reciprocal <- Softmax.total
+
+    Parameters
+    ----------
+    config : AttentionConfig
+    technology : of the multipliers, see `rtl.tech.dsp48e2`
+
+    Members
+    -------
+    i_bus : In(attention_bus(config)), this row's copy: row r sees row 0's bus r cycles later
+    act_read : Out(activation_address(config, "enable")), reads q
+    act_data : In(8), the byte read, exactly one cycle after its address; a signed 8-bit pattern
+    act_write : Out(activation_write(config)), writes o over q's own bytes, long after q was read
+
+    Timing
+    ------
+    See `AttentionConfig` and `attention_bus`. o of a dim pair is written L + 7 and L + 8 cycles after its last word.
+    `act_read` and `act_write` are never both active in one cycle.
+
+    Resources, DeiT-base size, yosys, before place-and-route: see RESOURCES below.
+    """
+
+    def __init__(self, config, technology=generic):
+        self.config, self.technology = config, technology
+        super().__init__(
+            {
+                "i_bus": In(attention_bus(config)),
+                "act_read": Out(activation_address(config, "enable")),
+                "act_data": In(8),
+                "act_write": Out(activation_write(config)),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        config, bus = self.config, self.i_bus
+        assert config.head_dim * SIGNED8.high**2 < 1 << (SCORE_SUM_BITS - 1)
+        m.submodules.softmax = softmax = Softmax(slots=config.slots, tokens=config.tokens)
+        m.submodules.reciprocal = reciprocal = Reciprocal(softmax.total_bits)
+        m.d.comb += self.act_read.eq(bus.act_read)
+
+        packed = self._packer(m, softmax.numerator)
+        serial = self._sums(m, self._operands(m, packed))
+        m.d.comb += [
+            softmax.i.score.eq(bus.score),
+            softmax.i.scan.eq(bus.scan),
+            softmax.i.numerator_valid.eq(bus.numerator_valid),
+            softmax.i.total_first.eq(bus.total_first),
+            softmax.i_value.eq(self._score(m, serial)),
+            reciprocal.divisor.eq(softmax.total),
+            reciprocal.i_step.eq(bus.divide),
+            reciprocal.i_load.eq(bus.reciprocal_load),
+            self.act_write.valid.eq(bus.output.valid),
+            self.act_write.pass_index.eq(bus.output.pass_index),
+            self.act_write.address.eq(bus.output.address),
+            self.act_write.value.eq(self._output(m, serial, reciprocal.o)),
+        ]
+        return m
+
+    def _packer(self, m, numerator):
+        """The last D values of q or of the numerators, the latest in the last lane. It shifts every cycle."""
+        packed = Signal(data.ArrayLayout(signed(9), self.config.lanes), reset_less=True)
+        value = Mux(self.i_bus.pack_query, self.act_data.as_signed(), numerator)
+        m.d.sync += packed.eq(Cat(packed.as_value()[9:], value[:9]))
+        return packed
+
+    def _operands(self, m, packed):
+        """Operand memory: one memory per stagger, so that each lane's address can come with that lane's word."""
+        config, bus = self.config, self.i_bus
+        operands = Signal(packed.shape())
+        for stagger in sorted(set(config.stagger)):
+            lanes = [lane for lane, place in enumerate(config.stagger) if place == stagger]
+            memory = Memory(
+                shape=data.ArrayLayout(signed(9), len(lanes)), depth=config.operand_depth, init=[], attrs={"ram_style": "distributed"}
+            )
+            m.submodules[f"operand{stagger}"] = memory
+            write, read = memory.write_port(), memory.read_port(domain="comb")
+            m.d.comb += [write.en.eq(bus.pack.valid), write.addr.eq(bus.pack.address), read.addr.eq(bus.operand[stagger])]
+            for index, lane in enumerate(lanes):
+                m.d.comb += [write.data[index].eq(packed[lane]), operands[lane].eq(read.data[index])]
+        return operands
+
+    def _sums(self, m, operands):
+        """Both accumulators, then the two finished sums one after the other."""
+        config, bus = self.config, self.i_bus
+        m.submodules.product = product = PairProduct(config.lanes, self.technology, x_staggered=True, y_staggered=True)
+        assert product.latency == config.product_latency
+        assert all(product.stagger(lane) == place for lane, place in enumerate(config.stagger))
+        m.d.comb += [product.x0.eq(bus.word[0]), product.x1.eq(bus.word[1]), product.y.eq(operands)]
+        half = (1 << config.accumulator_shift) >> 1
+        even, odd, later = (Signal(signed(SUM_BITS), name=name, reset_less=True) for name in ("even", "odd", "later"))
+        for accumulator, term in ((even, product.sum0), (odd, product.sum1)):
+            base = Mux(bus.first, Mux(bus.rounded, half, 0), accumulator)
+            m.d.sync += accumulator.eq((base.as_signed() + term)[:SUM_BITS].as_signed())  # fits by SUM_BITS
+        m.d.sync += later.eq(odd)
+        serial = Signal(signed(SUM_BITS))
+        m.d.comb += serial.eq(Mux(bus.odd, later, even))
+        return serial
+
+    def _score(self, m, serial):
+        """`model.integer.requantize` with bias 0 to SCORE_BITS, 6 cycles."""
+        m.submodules.score_scale = scale = MultiplyAdd(self.technology, c_width=max(REQUANTIZE_SHIFTS) + 1)
+        m.d.comb += [scale.a.eq(serial[:SCORE_SUM_BITS].as_signed()), scale.b.eq(self.i_bus.multiplier)]
+        window, wide = Signal(SCORE_BITS), Signal()
+        product_bits = SCORE_SUM_BITS + 16
+        with m.Switch(self.i_bus.shift):
+            for code, shift in enumerate(REQUANTIZE_SHIFTS):
+                with m.Case(code):
+                    m.d.comb += [
+                        scale.c.eq(1 << (shift - 1)),
+                        window.eq(scale.p[shift : shift + SCORE_BITS]),
+                        wide.eq(_mixed(scale.p[shift + SCORE_BITS - 1 : product_bits])),
+                    ]
+        return _saturated(m, window, wide, scale.p[product_bits - 1], name="score")
+
+    def _output(self, m, serial, reciprocal):
+        """round_shift came with the accumulator; times the reciprocal, floor, mid-rise offset, saturate: 6 cycles."""
+        bits, shift = self.config.bits, self.config.accumulator_shift
+        m.submodules.output_scale = scale = MultiplyAdd(self.technology, c_width=1)
+        weighted = serial[shift : shift + ATTENTION_ACCUMULATOR_BITS].as_signed()
+        m.d.comb += [scale.a.eq(reciprocal), scale.b.eq(weighted)]
+        product_bits = ATTENTION_ACCUMULATOR_BITS + len(reciprocal)
+        value = _saturated(
+            m,
+            scale.p[ATTENTION_SHIFT : ATTENTION_SHIFT + bits],
+            _mixed(scale.p[ATTENTION_SHIFT + bits - 1 : product_bits]),
+            scale.p[product_bits - 1],
+            name="output",
+        )
+        return value.as_unsigned() ^ (1 << (bits - 1))  # adding 2**(bits-1) to a signed number of ``bits`` bits flips its top bit
+
+
+def _mixed(value):
+    """True when the bits of ``value`` are not all equal."""
+    return value.any() & ~value.all()
+
+
+def _saturated(m, window, wide, negative, *, name):
+    """``window``, or the end of its range on the side of the sign when the number is wider: two registers."""
+    bits = len(window)
+    narrow, clip, sign = Signal(bits, name=f"{name}_window"), Signal(name=f"{name}_clip"), Signal(name=f"{name}_sign")
+    value = Signal(signed(bits), name=name, reset_less=True)
+    m.d.sync += [narrow.eq(window), clip.eq(wide), sign.eq(negative)]
+    limit = Cat((~sign).replicate(bits - 1), sign)
+    m.d.sync += value.eq(Mux(clip, limit, narrow))
+    return value

@@ -1,0 +1,97 @@
+"""`Softmax`: scores in, numerators and their sum out, one row, one job after another."""
+
+from amaranth.hdl import Array, Const, Module, Mux, Signal, signed
+from amaranth.lib import data, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import bits_for
+
+from model.integer import EXP_TABLE, PROBABILITY_BITS, SCORE_BITS
+from rtl.errors import InputError
+
+__all__ = ["Softmax", "SoftmaxControl"]
+
+
+def SoftmaxControl(slot_bits):
+    """Fields of the attention bus that the softmax uses (`rtl.attention_bus`)."""
+    return data.StructLayout(
+        {
+            "score": data.StructLayout({"valid": 1, "first": 1, "slot": slot_bits}),
+            "scan": data.StructLayout({"start": 1, "slot": slot_bits}),
+            "numerator_valid": 1,
+            "total_first": 1,
+        }
+    )
+
+
+class Softmax(wiring.Component):
+    """`model.integer.softmax_numerators` and their sum. The division by the sum is left to the output of the attention.
+
+    Scores are written as they come and their maximum kept. Then the scan reads one slot per cycle:
+
+        e: scan.slot   e+1: top - score   e+2: EXP_TABLE, numerator_valid   e+3: numerator, total_first   e+4: total
+
+    Parameters
+    ----------
+    slots : int, depth of the score memory
+    tokens : int, most valid slots; sizes the sum
+
+    Members
+    -------
+    i : In(SoftmaxControl(bits_for(slots - 1)))
+    i_value : In(signed(SCORE_BITS)), the score that ``i.score`` writes
+    numerator : Out(8), for the slot that was scanned 3 cycles ago; 0 where ``numerator_valid`` was 0
+    total : Out(total_bits), sum of the numerators since ``total_first``
+
+    Timing
+    ------
+    ``scan.start`` may come one cycle after the last score of its job. The scores of the next job may be written as soon as their
+    slots are scanned (in the same cycle or later): a score memory of one job is enough.
+
+    Raises
+    ------
+    InputError : more tokens than slots.
+    """
+
+    def __init__(self, *, slots, tokens):
+        if not 1 <= tokens <= slots:
+            raise InputError(f"tokens must be 1..slots: {tokens} is not; use at most {slots}")
+        self.slots, self.tokens = slots, tokens
+        self.total_bits = (tokens * int(EXP_TABLE[0])).bit_length()
+        super().__init__(
+            {
+                "i": In(SoftmaxControl(bits_for(slots - 1))),
+                "i_value": In(signed(SCORE_BITS)),
+                "numerator": Out(PROBABILITY_BITS),
+                "total": Out(self.total_bits),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        score, scan = self.i.score, self.i.scan
+        m.submodules.scores = scores = Memory(
+            shape=signed(SCORE_BITS), depth=self.slots, init=[], attrs={"ram_style": "distributed"}
+        )
+        write, read = scores.write_port(), scores.read_port(domain="comb")
+        m.d.comb += [write.en.eq(score.valid), write.addr.eq(score.slot), write.data.eq(self.i_value), read.addr.eq(scan.slot)]
+
+        maximum, top = (Signal(signed(SCORE_BITS), name=name, reset_less=True) for name in ("maximum", "top"))
+        with m.If(score.valid & (score.first | (self.i_value > maximum))):
+            m.d.sync += maximum.eq(self.i_value)
+        with m.If(scan.start):
+            m.d.sync += top.eq(maximum)
+
+        current = Signal(signed(SCORE_BITS), reset_less=True)
+        distance = Signal(SCORE_BITS, reset_less=True)  # top - score >= 0 for valid slots, 1023 at most
+        m.d.sync += [current.eq(read.data), distance.eq((top - current)[:SCORE_BITS])]
+
+        # The table's end is 0, so limiting the distance to 255 is forcing 0.
+        assert EXP_TABLE[-1] == 0 and len(EXP_TABLE) == 256
+        table = Array(Const(int(value), PROBABILITY_BITS) for value in EXP_TABLE)
+        in_range = self.i.numerator_valid & ~distance[8:].any()
+        m.d.sync += self.numerator.eq(Mux(in_range, table[distance[:8]], 0))
+
+        total = (Mux(self.i.total_first, 0, self.total) + self.numerator)[: self.total_bits]  # fits: tokens valid numerators
+        m.d.sync += self.total.eq(total)
+        return m
