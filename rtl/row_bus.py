@@ -1,0 +1,171 @@
+"""The buses that enter row 0 and hop one register per row per cycle, and the cycle offsets of their fields.
+
+A row holds no control pipelines: each field carries what one pipeline stage needs *in this cycle*. `RowTiming` says how late each field is
+behind the first one; the feeder (`rtl.row_feeder`) makes those delays once, in front of row 0.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from amaranth import signed, unsigned
+from amaranth.lib import data
+from amaranth.lib import enum as amaranth_enum
+
+from model.integer import BIAS_BITS, MULTIPLIER_BITS
+from rtl.config import AcceleratorConfig
+
+PASS_BITS = 4
+CHANNEL_BITS = 12
+
+
+class WriteKind(amaranth_enum.Enum, shape=unsigned(3)):
+    """What a row does with a finished result."""
+
+    NONE = 0
+    ACTIVATION = 1
+    RESIDUAL = 2
+    KEY = 3
+    VALUE = 4
+    LOGIT = 5
+
+
+class LoadKind(amaranth_enum.Enum, shape=unsigned(2)):
+    """What a beat of the load bus writes. TABLE goes to every row."""
+
+    POSITION = 0
+    PIXEL = 1
+    TABLE = 2
+
+
+TokenAddress = data.StructLayout({"pass_index": PASS_BITS, "address": CHANNEL_BITS})
+
+LoadBus = data.StructLayout(
+    {
+        "valid": 1,
+        "kind": LoadKind,
+        "row": 8,
+        "pass_index": PASS_BITS,
+        "address": CHANNEL_BITS,
+        "value": 16,
+    }
+)
+
+
+def row_bus(config: AcceleratorConfig) -> data.StructLayout:
+    """Layout of the row bus. Offsets: fill fields behind the fill command, compute fields behind the compute command (`RowTiming`)."""
+    return data.StructLayout(
+        {
+            # fill
+            "fill_residual": data.StructLayout({"valid": 1, "pass_index": PASS_BITS, "address": CHANNEL_BITS}),
+            "statistics_pass": PASS_BITS,
+            "gamma": signed(16),
+            "beta": signed(16),
+            "fill_activation": data.StructLayout({"valid": 1, "pass_index": PASS_BITS, "address": CHANNEL_BITS}),
+            "fill_write": data.StructLayout({"valid": 1, "normalized": 1, "zero": 1, "bank": 1, "first": 1}),
+            # compute
+            "weights": data.StructLayout({"valid": 1, "bank": 1, "weights": config.inputs}),
+            "plane_first": 1,
+            "accumulate": data.StructLayout({"pass_index": PASS_BITS, "address": CHANNEL_BITS, "add": 1, "write": 1}),
+            "bias": signed(BIAS_BITS),
+            "multiplier": unsigned(MULTIPLIER_BITS),
+            "shift": 2,
+            "limits": 2,
+            "residual_read": TokenAddress,
+            "mask": 1,
+            "table_set": 1,
+            "write": data.StructLayout(
+                {
+                    "kind": WriteKind,
+                    "pass_index": PASS_BITS,
+                    "address": CHANNEL_BITS,
+                    "table_enable": 1,
+                    "statistics_first": 1,
+                    "statistics_last": 1,
+                }
+            ),
+        }
+    )
+
+
+FillCommand = data.StructLayout(
+    {
+        "valid": 1,
+        "normalized": 1,
+        "zero": 1,
+        "bank": 1,
+        "first": 1,
+        "pass_index": PASS_BITS,
+        "address": CHANNEL_BITS,
+        "norm_address": 16,
+    }
+)
+
+ComputeCommand = data.StructLayout(
+    {
+        "valid": 1,
+        "bank": 1,
+        "weight_address": 16,
+        "plane_first": 1,
+        "plane_last": 1,
+        "add": 1,
+        "store": 1,
+        "limits": 2,
+        "mask": 1,
+        "table_set": 1,
+        "table_enable": 1,
+        "kind": WriteKind,
+        "pass_index": PASS_BITS,
+        "address": CHANNEL_BITS,
+        "accumulator_address": CHANNEL_BITS,
+        "head": 8,
+        "dim": 8,
+        "statistics_first": 1,
+        "statistics_last": 1,
+    }
+)
+
+
+class Limits(enum.IntEnum):
+    """Saturation modes of the requantizer."""
+
+    SIGNED16 = 0
+    ACTIVATION = 1
+    TABLE = 2
+    SIGNED8 = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowTiming:
+    """Cycle offsets of the row's pipeline stages, from the latencies that its units publish.
+
+    Fill stages count from the fill command at row 0, compute stages from the weight word at row 0.
+
+    fill_statistics, fill_gamma : when the token's statistics, and gamma and beta, are sampled
+    fill_activation : activation memory read, so that both sources meet at ``fill_write``
+    fill_write : the activation enters the table
+    compute_delay : the whole compute command behind the fill command, so that table writes and reads line up
+    plane : the sum leaves the tree        bias : enters the requantizer        multiplier, shift : sampled
+    result : the requantized value          write : all memories are written
+    finish : from the write of a token's last channel until its LayerNorm statistics may be used
+    """
+
+    fill_statistics: int
+    fill_gamma: int
+    fill_activation: int
+    fill_write: int
+    compute_delay: int
+    plane: int
+    bias: int
+    multiplier: int
+    shift: int
+    limits: int
+    result: int
+    write: int
+    finish: int
+
+    @property
+    def hazard(self) -> int:
+        """Cycles after a step's last word before its results may be read."""
+        return self.compute_delay + self.write + 1

@@ -1,0 +1,84 @@
+"""The configurations of a row's units, and the timing that follows from their latencies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from rtl.config import AcceleratorConfig
+from rtl.row_bus import RowTiming
+from rtl.units.accumulate import Accumulate, AccumulateConfig
+from rtl.units.layernorm import LayerNormNormalize, LayerNormNormalizeConfig
+from rtl.units.layernorm_statistics import LayerNormStatisticsConfig
+from rtl.units.lookup import LookupConfig
+from rtl.units.requantize import Requantize, RequantizeConfig
+from rtl.units.residual import Residual, ResidualConfig
+from rtl.units.xnor_matmul import STRATEGIES, XnorMatmulConfig
+
+
+@dataclass(frozen=True)
+class RowUnits:
+    """Builds every unit's configuration from the accelerator's."""
+
+    config: AcceleratorConfig
+
+    @cached_property
+    def xnor_matmul(self) -> XnorMatmulConfig:
+        return XnorMatmulConfig(inputs=self.config.inputs, bits=self.config.bits, strategy=STRATEGIES[self.config.strategy]())
+
+    @cached_property
+    def accumulate(self) -> AccumulateConfig:
+        shape = self.config.shape
+        return AccumulateConfig(
+            inputs=self.config.inputs,
+            bits=self.config.bits,
+            channels=shape.embed_dim,
+            passes=self.config.passes,
+            terms=shape.hidden_dim if shape.hidden_dim > self.config.hidden_tile else 0,
+        )
+
+    @cached_property
+    def requantize(self) -> RequantizeConfig:
+        return RequantizeConfig(bits=self.config.bits)
+
+    @cached_property
+    def table(self) -> LookupConfig:
+        return LookupConfig(latency=1)
+
+    @cached_property
+    def residual(self) -> ResidualConfig:
+        return ResidualConfig()
+
+    @cached_property
+    def statistics(self) -> LayerNormStatisticsConfig:
+        return LayerNormStatisticsConfig(embed_dim=self.config.shape.embed_dim, passes=self.config.passes)
+
+    @cached_property
+    def normalize(self) -> LayerNormNormalizeConfig:
+        return LayerNormNormalizeConfig(bits=self.config.bits)
+
+    @cached_property
+    def timing(self) -> RowTiming:
+        """Stage offsets; `rtl.row` is laid out by them."""
+        assert self.table.latency == Residual.latency == 1
+        normalize = LayerNormNormalize.OFFSETS
+        value = 1  # residual memory
+        fill_write = value + LayerNormNormalize.latency
+        plane = self.xnor_matmul.latency
+        operands = plane + Accumulate.latency
+        result = operands + Requantize.latency
+        return RowTiming(
+            fill_statistics=value + normalize["mean2"],
+            fill_gamma=value + normalize["gamma"],
+            fill_activation=fill_write - 1,
+            fill_write=fill_write,
+            compute_delay=fill_write + self.xnor_matmul.fill_lead - 1,
+            plane=plane,
+            bias=operands + Requantize.OFFSETS["bias"],
+            multiplier=operands + Requantize.OFFSETS["multiplier"],
+            shift=operands + Requantize.OFFSETS["shift"],
+            limits=operands + Requantize.OFFSETS["limits"],
+            result=result,
+            write=result + 1,
+            finish=self.statistics.build().finish_latency,
+        )

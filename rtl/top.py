@@ -1,0 +1,129 @@
+"""The command line: `python -m rtl.top [options] VERB`. The one file that joins rtl, model and boards."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from model.errors import InputError as ModelInputError
+from rtl.errors import InputError
+
+VERBS_TO_COME = {"plan": "the planner", "report": "the report page"}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """0: done; 1: a result that failed; 2: bad input, told in one line on stderr."""
+    options = _parser().parse_args(arguments)
+    try:
+        return _run(options)
+    except (InputError, ModelInputError, OSError) as error:
+        print(f"popvit: {_one_line(error)}", file=sys.stderr)
+        return 2
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.strerror}: {error.filename}; choose another path with --out or mend its permissions"
+    return " ".join(str(error).split())
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, with its errors in our form: one line, exit 2."""
+
+    def error(self, message: str):
+        self.exit(2, f"popvit: {message}; see python -m rtl.top --help\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="python -m rtl.top", description="Vision transformer in, verified FPGA accelerator out.")
+    parser.add_argument("--model", default="deit_base", help="deit_base (default), deit_small, deit_tiny, deit_micro")
+    parser.add_argument("--checkpoint", help="an integer checkpoint, or random:SEED; default: the shipped one, else random:0")
+    parser.add_argument("--bits", type=int, default=8, help="activation precision, 1..8 (default 8)")
+    parser.add_argument("--board", default="zcu102", help="default zcu102")
+    parser.add_argument("--clock-mhz", type=float, default=250.0, help="clock for frames per second and constraints (default 250)")
+    parser.add_argument("--fps", type=float, help="frame rate to plan for")
+    parser.add_argument("--rows", type=int, help="rows of the array (default: by model)")
+    parser.add_argument("--strategy", default="lut_table", help="lut_table (default) or popcount")
+    parser.add_argument("--out", type=Path, default=Path("build"), help="folder for outputs (default build)")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout, all else on stderr")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=_Parser)
+    verbs.add_parser("build", help="Verilog, Vivado project, program and weight image, resource estimate")
+    simulate = verbs.add_parser("simulate", help="real images through the RTL, compared with the reference")
+    simulate.add_argument("--images", type=int, default=8, help="how many (default 8)")
+    simulate.add_argument("--source", default="fashion-mnist", help="fashion-mnist (default) or random")
+    for verb, what in VERBS_TO_COME.items():
+        verbs.add_parser(verb, help=f"{what} (not done yet)")
+    return parser
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.verb in VERBS_TO_COME:
+        raise InputError(f"{options.verb} must exist to be used: {VERBS_TO_COME[options.verb]} is not done yet; use build or simulate")
+    if options.fps is not None:
+        raise InputError(f"--fps needs the planner, which is not done yet: {options.fps:g} is ignored by no verb; leave it out")
+    if not options.clock_mhz > 0:
+        raise InputError(f"--clock-mhz must be positive: {options.clock_mhz:g} is not; use 250")
+    return _build(options) if options.verb == "build" else _simulate(options)
+
+
+def _configured(options: argparse.Namespace, technology: str):
+    """(graph, metadata, config) of the command line's model."""
+    from dataclasses import replace
+
+    from model.zoo import load_graph_and_metadata
+    from rtl.config import preset
+    from rtl.units.xnor_matmul import STRATEGIES
+
+    if options.strategy not in STRATEGIES:
+        raise InputError(f"--strategy must be one of {', '.join(STRATEGIES)}: {options.strategy} is not; use lut_table")
+    graph, metadata = load_graph_and_metadata(options.model, options.bits, options.checkpoint)
+    config = preset(graph.shape, technology=technology, strategy=options.strategy)
+    if options.rows is not None:
+        lanes = next((n for n in range(min(options.rows, config.lanes), 0, -1) if options.rows % n == 0), 1)
+        config = replace(config, rows=options.rows, lanes=lanes)
+    return graph, metadata, config
+
+
+def _simulate(options: argparse.Namespace) -> int:
+    import numpy as np
+
+    from model.data import load_images
+    from model.interpreter import run
+    from rtl.flow.report import console, simulation_summary, simulation_table
+    from rtl.flow.simulate import simulate
+
+    if options.images < 1:
+        raise InputError(f"--images must be at least 1: {options.images} is not; use 8")
+    graph, metadata, config = _configured(options, "generic")
+    images, labels = load_images(options.source, graph.shape, options.images)
+    with console.progress("simulating", len(images)) as progress:
+        result = simulate(graph, config, images, lambda image: run(graph, image), progress=progress)
+    reference = [int(np.argmax(run(graph, image)["logits"])) for image in images]
+    summary = simulation_summary(options, result, labels, reference)
+    if options.json:
+        print(json.dumps(summary))
+    else:
+        simulation_table(result, labels, reference, summary, metadata)
+    return 0 if result.bit_exact else 1
+
+
+def _build(options: argparse.Namespace) -> int:
+    from boards import platform
+    from rtl.flow.build import build
+    from rtl.flow.report import build_table, console
+
+    board = platform(options.board)
+    graph, metadata, config = _configured(options, "ultrascale")
+    with console.status("building") as say:
+        summary = build(graph, config, board, options.out, clock_mhz=options.clock_mhz, source=metadata["source"], say=say)
+    if options.json:
+        print(json.dumps(summary))
+    else:
+        build_table(summary)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
