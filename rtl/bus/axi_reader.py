@@ -19,8 +19,10 @@ class AxiReaderConfig:
     """
     Parameters
     ----------
-    depth : beats that may be outstanding or stored; a multiple of 16, at least 32. Full throughput needs a memory latency below depth - 16.
+    depth : beats that may be outstanding or stored; a multiple of 16, at least 32
     bursts : bursts that may be outstanding, at least 2
+
+    Full throughput needs a memory latency, from address to data, of at most depth - 19 and 16 * bursts - 17 cycles.
     """
 
     depth: int = 64
@@ -58,7 +60,7 @@ class AxiReader(wiring.Component):
     Timing
     ------
     Request taken in cycle t: first ``ar.valid`` in t + 2; then one burst per cycle. Beat taken from ``axi.r`` in cycle t: on ``o`` in t + 2.
-    One beat per cycle, also across bursts and requests, while the memory's latency is below depth - 16.
+    One beat per cycle, also across bursts and requests, at memory latencies up to depth - 19 and 16 * bursts - 17 (bursts of 16).
     ``error`` rises the cycle after the beat that failed.
 
     Raises
