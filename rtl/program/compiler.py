@@ -16,14 +16,15 @@ Synchronisation. Every wait is met by posts of instructions *earlier in the prog
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from model.graph import DeitGraph
 from model.integer import REQUANTIZE_SHIFTS
 from rtl.config import AcceleratorConfig
 from rtl.program import memory
+from rtl.program.buffers import Ring
 from rtl.program.check import check_graph, require
-from rtl.program.isa import PAYLOAD, Instruction, LoadTarget, Opcode, Source, Window
+from rtl.program.isa import PAYLOAD, Instruction, LoadTarget, Opcode, Window
 from rtl.program.tiling import Attend, Tile, Write, tiles
 
 NORM_BUFFERS = 2
@@ -84,27 +85,6 @@ def compile_graph(graph: DeitGraph, config: AcceleratorConfig) -> CompiledProgra
         builder.attend(item) if isinstance(item, Attend) else builder.tile(item)
     builder.finish()
     return builder.result()
-
-
-@dataclass
-class Ring:
-    """Buffers used in turn. A new key takes the next buffer once the last tile that used it is done."""
-
-    buffers: int
-    key: object = None
-    slot: int = -1
-    last_use: dict[int, int] = field(default_factory=dict)
-
-    def place(self, key: object) -> tuple[int, bool, int]:
-        """(buffer, whether it must be loaded, tiles that must be done before loading)."""
-        fresh = self.slot < 0 or key != self.key
-        if fresh:
-            self.key, self.slot = key, (self.slot + 1) % self.buffers
-        return self.slot, fresh, self.last_use.get(self.slot, 0)
-
-    def used(self, tile: int) -> None:
-        """Tile number ``tile`` (from 0) reads the buffer placed last."""
-        self.last_use[self.slot] = tile + 1
 
 
 class _Builder:
@@ -169,14 +149,15 @@ class _Builder:
             passes=tile.passes,
             activations=tile.linear.inputs,
             norm_address=norm_address,
-            table_enable=int(tile.table_index is not None),
+            table_enable=int(tile.linear.table is not None),
             table_set=table_set,
             **tile.fields,
         )
         self.tile_count += 1
 
     def _load_norm(self, tile: Tile) -> int:
-        if tile.fields["source"] != Source.NORMALIZED:
+        """Address of the tile's gamma and beta, loaded if they are not there yet; 0 without LayerNorm."""
+        if tile.norm is None:
             return 0
         slot, fresh, done = self.norm_ring.place(tile.norm_index)
         embed = self.config.shape.embed_dim
@@ -186,7 +167,8 @@ class _Builder:
         return slot * embed
 
     def _load_table(self, tile: Tile) -> int:
-        if tile.table_index is None:
+        """The tile's table set, loaded if it is not there yet; 0 without a table."""
+        if tile.linear.table is None:
             return 0
         slot, fresh, done = self.table_ring.place(tile.table_index)
         if fresh:

@@ -126,7 +126,7 @@ def expected_trace(
     names = tuple(dict.fromkeys(write.tensor for step in compiled.steps for write in step.writes))
     index = {name: number for number, name in enumerate(names)}
     attends = sum(step.opcode == Opcode.ATTEND for step in compiled.steps)
-    orders = [default_attention_order(config)] * attends if attention_order is None else list(attention_order)
+    orders: list[AttentionOrder] = [default_attention_order(config)] * attends if attention_order is None else list(attention_order)
     if len(orders) != attends:
         raise ValueError(f"attention_order must name one order per ATTEND: {len(orders)} for {attends}")
     linear = [_tile_entries(number, step, compiled, index) for number, step in enumerate(compiled.steps) if step.opcode == Opcode.TILE]

@@ -15,7 +15,8 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from rtl.attention_config import AttentionConfig
 from rtl.config import AcceleratorConfig
@@ -41,11 +42,12 @@ class Timing:
     latency: int = 60
 
     @classmethod
-    def of(cls, config: AcceleratorConfig, **changes: float) -> Timing:
+    def of(cls, config: AcceleratorConfig, **changes: Any) -> Timing:
         """Estimates for ``config``; ``changes`` replace single ones."""
         attention = AttentionConfig.of(config)
         job = attention.score_cycles + attention.output_cycles
-        return cls(**{"attention_job": job, "attention_lead": attention.load_cycles + job, "drain": config.rows + 60} | changes)
+        estimate = cls(attention_job=job, attention_lead=attention.load_cycles + job, drain=config.rows + 60)
+        return replace(estimate, **changes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,12 +129,9 @@ class _Machine:
         return start, self.attend_free, busy
 
     def _tile(self, payload: dict[str, int], ready: float) -> tuple[float, float, float]:
-        first = None
         ready = self.array_issued = max(ready, self.array_issued)
-        for step in range(payload["passes"]):
-            start = self._step(payload, payload["first_pass"] + step, ready)
-            first = start if first is None else first
-        return first, self.compute_end + self.timing.drain, payload["words"] * payload["passes"]
+        starts = [self._step(payload, payload["first_pass"] + step, ready) for step in range(payload["passes"])]
+        return starts[0], self.compute_end + self.timing.drain, payload["words"] * payload["passes"]
 
     def _step(self, payload: dict[str, int], number: int, ready: float) -> float:
         """Fill, then compute, one pass. Returns the start of the fill."""

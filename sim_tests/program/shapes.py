@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from model.graph import DeitShape
 from rtl.config import AcceleratorConfig, preset
@@ -15,8 +16,8 @@ def shape(**changes: int) -> DeitShape:
     return replace(TINY, **changes)
 
 
-def config(of: DeitShape, **changes: int) -> AcceleratorConfig:
-    small = {"rows": 3, "inputs": 32, "lanes": 3, "tile_words": 32}
+def config(of: DeitShape, **changes: Any) -> AcceleratorConfig:
+    small: dict[str, Any] = {"rows": 3, "inputs": 32, "lanes": 3, "tile_words": 32}
     return AcceleratorConfig(shape=of, **(small | changes))
 
 
