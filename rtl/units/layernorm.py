@@ -57,7 +57,7 @@ class LayerNormNormalize(wiring.Component):
     Members
     -------
     i : In(stream of signed 16), cycle 0
-    mean2 : In(signed 18), cycle 0
+    minus_mean2 : In(signed 18), cycle 0
     rsqrt : In(unsigned 26), cycle 1
     gamma : In(signed 16), cycle 6
     beta : In(signed 16), cycle 6
@@ -65,7 +65,7 @@ class LayerNormNormalize(wiring.Component):
 
     Timing
     ------
-    A value per cycle; o follows i by ``latency`` = 11 cycles. ``OFFSETS`` gives the cycle in which each port is sampled; mean2 and rsqrt are as
+    A value per cycle; o follows i by ``latency`` = 11 cycles. ``OFFSETS`` gives the cycle in which each port is sampled; minus_mean2 and rsqrt are as
     `LayerNormStatistics` gives them for a ``pass_index`` presented with i::
 
         cycle    0          1..5           5          6..10          10         11
@@ -80,19 +80,24 @@ class LayerNormNormalize(wiring.Component):
     Source: model/integer.py, layernorm.
     """
 
-    OFFSETS = {"mean2": 0, "rsqrt": 1, "gamma": MultiplyAdd.latency + 2, "beta": MultiplyAdd.latency + 2}
+    OFFSETS = {"minus_mean2": 0, "mean2": 0, "rsqrt": 1, "gamma": MultiplyAdd.latency + 2, "beta": MultiplyAdd.latency + 2}
     latency = 2 * MultiplyAdd.latency + 3
 
     def __init__(self, config: LayerNormNormalizeConfig):
         self.config = config
         super().__init__({
             "i": In(stream.Signature(signed(integer.RESIDUAL_BITS), always_ready=True)),
-            "mean2": In(signed(MEAN2_BITS)),
+            "minus_mean2": In(signed(MEAN2_BITS)),
             "rsqrt": In(integer.RSQRT_BITS),
             "gamma": In(signed(GAMMA_BITS)),
             "beta": In(signed(BETA_BITS)),
             "o": Out(stream.Signature(unsigned(config.bits), always_ready=True)),
         })
+
+    @property
+    def mean2(self):
+        """Older name of ``minus_mean2``."""
+        return self.minus_mean2
 
     def elaborate(self, platform):
         m = Module()
@@ -100,7 +105,7 @@ class LayerNormNormalize(wiring.Component):
         m.submodules.scale = scale = MultiplyAdd(self.config.technology, c_width=BETA_BITS + 1 + _BETA_SHIFT)
         centred = Signal(signed(CENTRED_BITS), reset_less=True)
         normalized = Signal(signed(NORMALIZED_BITS), reset_less=True)
-        m.d.sync += centred.eq((self.i.payload << 1) - self.mean2)
+        m.d.sync += centred.eq((self.i.payload << 1) + self.minus_mean2)
 
         m.d.comb += [
             normalize.a.eq(self.rsqrt),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed, unsigned
+from amaranth.hdl import Const, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -35,17 +35,17 @@ def energy_bits(embed_dim: int) -> int:
     return (ceil_log2(embed_dim) + 2 * integer.RESIDUAL_BITS + 1) & ~1
 
 
-def negative_multiple(value: Value, factor: int) -> Value:
-    """-factor * value as shifts and adders: one for 192 or 768, where a multiplication would take a DSP."""
+def multiple(value: Value, factor: int) -> Value:
+    """factor * value (factor > 0) as shifts and adders: one for 192, none for a power of two, where a multiplication would take a DSP."""
     terms, power = [], 0
     while factor:
-        digit = (2 - factor % 4) if factor % 2 else 0
+        digit = 2 - factor % 4 if factor % 2 else 0
         if digit:
             terms.append((digit, value << power))
         factor, power = (factor - digit) >> 1, power + 1
-    total = Const(0, 1)
-    for digit, term in sorted(terms, key=lambda term: term[0]):
-        total = total + term if digit < 0 else total - term
+    *others, (_, total) = terms
+    for digit, term in others:
+        total = total + term if digit > 0 else total - term
     return total
 
 
@@ -74,15 +74,21 @@ class LayerNormStatisticsConfig:
 
     @property
     def root_divide(self) -> RootDivideConfig:
-        constants = integer.LayerNormConstants.of(self.embed_dim)
-        return RootDivideConfig(radicand_bits=energy_bits(self.embed_dim), dividend=constants.dividend, quotient_bits=integer.RSQRT_BITS)
+        dividend = integer.LayerNormConstants.of(self.embed_dim).dividend
+        return RootDivideConfig(radicand_bits=energy_bits(self.embed_dim), dividend=dividend, quotient_bits=integer.RSQRT_BITS)
+
+    @property
+    def finish_latency(self) -> int:
+        """Cycles from ``last`` until the results can be read, and from one ``last`` to the next."""
+        sizes = self.root_divide
+        return 2 * (MultiplyAdd.latency + 1) + sizes.root_bits + sizes.quotient_bits + 3
 
     def build(self) -> LayerNormStatistics:
         return LayerNormStatistics(self)
 
 
 class LayerNormStatistics(wiring.Component):
-    """mean2 and rsqrt of every token, from its residuals in any order. Two DSPs: one squares, one serves the two products at the end.
+    """-mean2 and rsqrt of every token, from its residuals in any order. Two DSPs: one squares, one serves the two products at the end.
 
     Parameters
     ----------
@@ -92,7 +98,7 @@ class LayerNormStatistics(wiring.Component):
     -------
     i : In(stream of {value: signed 16, pass_index, first: 1, last: 1}): ``first`` drops the old sums of the pass, ``last`` completes the token
     pass_index : In(pass_bits): the token to read
-    mean2 : Out(signed 18), of ``pass_index`` in the same cycle
+    minus_mean2 : Out(signed 18), -mean2 of ``pass_index`` in the same cycle
     rsqrt : Out(unsigned 26), of ``pass_index`` of the cycle before
 
     Timing
@@ -109,9 +115,9 @@ class LayerNormStatistics(wiring.Component):
 
     No reset: the first value of a token is its ``first``. For some 30 cycles after a reset a result may still be written.
 
-    Why energy / 4. energy / 4 = sum2 - mean2 * (sum1 - embed_dim / 4 * mean2), whose bracket fits the multiplier, and its negative less 1
-    is one product plus ~sum2. The product for mean2 comes from the same operands, with ``inverse`` in the place of mean2 and what this
-    takes away added to the rounding constant; so no operand has a multiplexer.
+    How the products share operands. With m = -mean2, energy / 4 = (sum1 + embed_dim / 4 * m) * m + sum2: one product, whose bracket fits the
+    multiplier. m itself = (half - 1 - sum1 * inverse) >> inverse_shift is the same product with -inverse in the place of m, and what the
+    bracket then adds taken from the constant. So no operand has a multiplexer, and nothing is negated.
 
     Raises
     ------
@@ -128,15 +134,18 @@ class LayerNormStatistics(wiring.Component):
         super().__init__({
             "i": In(stream.Signature(data.StructLayout(beat), always_ready=True)),
             "pass_index": In(config.pass_bits),
-            "mean2": Out(signed(MEAN2_BITS)),
+            "minus_mean2": Out(signed(MEAN2_BITS)),
             "rsqrt": Out(integer.RSQRT_BITS),
         })
 
     @property
+    def mean2(self):
+        """Older name of ``minus_mean2``."""
+        return self.minus_mean2
+
+    @property
     def finish_latency(self) -> int:
-        """Cycles from ``last`` until the results can be read, and from one ``last`` to the next."""
-        sizes = self.config.root_divide
-        return 2 * (MultiplyAdd.latency + 1) + sizes.root_bits + sizes.quotient_bits + 3
+        return self.config.finish_latency
 
     def elaborate(self, platform):
         m = Module()
@@ -146,15 +155,16 @@ class LayerNormStatistics(wiring.Component):
         controls = {"pass_index": beat.pass_index, "first": beat.first, "valid": self.i.valid, "last": self.i.valid & beat.last}
         late = {name: delay(m, value, square.latency, name=f"squared_{name}") for name, value in controls.items()}
 
+        squares = square.p[:2 * integer.RESIDUAL_BITS - 1]
         sum1 = self._accumulate(m, "sum1", sum1_shape(self.config.embed_dim), beat.value, **controls)
-        sum2 = self._accumulate(m, "sum2", sum2_shape(self.config.embed_dim), square.p[:2 * integer.RESIDUAL_BITS - 1], **late)
-        mean2, rsqrt, done = self._finish(m, sum1, sum2, controls["last"], late["last"])
+        sum2 = self._accumulate(m, "sum2", sum2_shape(self.config.embed_dim), squares, **late)
+        minus_mean2, rsqrt, done = self._finish(m, sum1, sum2, controls["last"], late["last"])
 
         token_pass = Signal(self.config.pass_bits, reset_less=True)
         with m.If(controls["last"]):
             m.d.sync += token_pass.eq(beat.pass_index)
         rsqrt_pass = delay(m, self.pass_index, 1, name="rsqrt_pass")
-        for name, value, port, read_pass in (("mean2s", mean2, self.mean2, self.pass_index), ("rsqrts", rsqrt, self.rsqrt, rsqrt_pass)):
+        for name, value, port, read_pass in (("minus_means", minus_mean2, self.minus_mean2, self.pass_index), ("rsqrts", rsqrt, self.rsqrt, rsqrt_pass)):
             m.submodules[name] = results = self._memory(value.shape())
             read, write = results.read_port(domain="comb"), results.write_port()
             m.d.comb += [write.addr.eq(token_pass), write.data.eq(value), write.en.eq(done), read.addr.eq(read_pass), port.eq(read.data)]
@@ -164,7 +174,7 @@ class LayerNormStatistics(wiring.Component):
         return Memory(shape=shape, depth=1 << self.config.pass_bits, init=[], attrs={"ram_style": "distributed"})
 
     def _accumulate(self, m, name, shape, term, *, pass_index, first, valid, last):
-        """The sum of a pass, this term included: one LUT memory, read, added to and written in the same cycle."""
+        """The sum of a pass, this one included: one LUT memory, read, added to and written in the same cycle."""
         m.submodules[name] = sums = self._memory(shape)
         read, write = sums.read_port(domain="comb"), sums.write_port()
         total = Signal(shape, name=f"{name}_total")
@@ -178,7 +188,7 @@ class LayerNormStatistics(wiring.Component):
         return total
 
     def _finish(self, m, sum1, sum2, last1, last2):
-        """mean2, rsqrt and done of the token whose sums are complete with ``last1`` and ``last2``."""
+        """-mean2, rsqrt and done of the token whose sums are complete with ``last1`` and ``last2``."""
         constants = integer.LayerNormConstants.of(self.config.embed_dim)
         quarter, half = self.config.embed_dim // 4, 1 << (constants.inverse_shift - 1)
         token1, factor = Signal(sum1.shape(), reset_less=True), Signal(signed(MEAN2_BITS), reset_less=True)
@@ -188,16 +198,16 @@ class LayerNormStatistics(wiring.Component):
         mean2_done = delay(m, last1, product.latency + 1, name="mean2_done")
         m.d.comb += [
             product.a.eq(token1),
-            product.d.eq(negative_multiple(factor, quarter)),
+            product.d.eq(multiple(factor, quarter)),
             product.b.eq(factor),
             product.c.eq(addend),
             root_divide.start.eq(delay(m, mean2_done, product.latency + 1, name="energy_done")),
-            root_divide.radicand.eq((~product.p)[:len(root_divide.radicand) - 2] << 2),
+            root_divide.radicand.eq(product.p[:len(root_divide.radicand) - 2] << 2),
         ]
         with m.If(last2):
-            m.d.sync += addend.eq((~Cat(sum2, Const(0, 1))).as_signed())
+            m.d.sync += addend.eq(sum2)
         with m.If(mean2_done):
             m.d.sync += factor.eq(product.p[constants.inverse_shift:constants.inverse_shift + MEAN2_BITS])
         with m.If(last1):
-            m.d.sync += [token1.eq(sum1), factor.eq(constants.inverse), addend.eq(half + quarter * constants.inverse**2)]
+            m.d.sync += [token1.eq(sum1), factor.eq(-constants.inverse), addend.eq(half - 1 - quarter * constants.inverse**2)]
         return factor, root_divide.quotient, root_divide.done

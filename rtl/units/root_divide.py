@@ -106,8 +106,6 @@ class RootDivide(wiring.Component):
         ]
         with m.If(enough):
             m.d.sync += twice_root.eq(twice_root | (digit << 1))
-        with m.If(root_ends):
-            m.d.sync += Cat(lower, upper).eq(Const(self.config.dividend, quotient_bits + root_bits + 1))
         with m.If(self.start):
             m.d.sync += [
                 Cat(lower, upper).eq(self.radicand << (quotient_bits - root_bits)),
@@ -115,6 +113,8 @@ class RootDivide(wiring.Component):
                 digit.eq(1 << (root_bits - 1)),
                 limited.eq(0),
             ]
+        with m.If(root_ends):  # never with start; last, so that it becomes the set and reset of the registers
+            m.d.sync += Cat(lower, upper).eq(Const(self.config.dividend, quotient_bits + root_bits + 1))
         m.d.comb += [
             self.done.eq(delay(m, division_starts, quotient_bits + 1, name="division")),
             self.quotient.eq(lower),
