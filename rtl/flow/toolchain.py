@@ -62,7 +62,7 @@ def need(*programs: str) -> None:
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Holds the lock of ``folder`` (a file beside it), so that of two processes one builds and the other waits and finds it built."""
-    with open(folder.with_name(folder.name + ".lock"), "w", encoding="utf-8") as lock:
+    with folder.with_name(folder.name + ".lock").open("w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

@@ -16,7 +16,7 @@ from rtl.flow.verilator_root import verilator_root
 
 _FLAGS = ("--cc", "--prefix", "Vtop", "-O3", "--x-assign", "fast", "--x-initial", "fast", "--noassert", "--timescale", "1ns/1ps")
 # What Yosys writes for a narrowing assignment, an empty `begin end` or an unread bit is what was meant.
-_QUIET = ("-Wno-WIDTH", "-Wno-UNOPTFLAT", "-Wno-DECLFILENAME", "-Wno-MULTITOP")
+_QUIET = ("-Wno-WIDTH", "-Wno-UNOPTFLAT", "-Wno-DECLFILENAME", "-Wno-MULTITOP", "-Wno-CASEINCOMPLETE")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

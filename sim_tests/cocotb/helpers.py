@@ -41,7 +41,7 @@ def idle_stream(dut, *, sources: Iterable[str] = ("i",), sinks: Iterable[str] = 
 
 
 async def drive_stream(dut, name: str, values: Iterable[int], *, stall: float = 0.0, rng: random.Random | None = None) -> None:
-    """Sends ``values`` (unsigned patterns) into stream port ``name``; each cycle without a word in hand is idle with probability ``stall``."""
+    """Sends ``values`` (unsigned patterns) into stream port ``name``, idle with probability ``stall`` in each cycle between words."""
     rng = rng or bench_random(f"drive {name}")
     valid, payload, ready = (_port(dut, name, part) for part in ("valid", "payload", "ready"))
     for value in values:

@@ -1,0 +1,279 @@
+"""The whole accelerator as a library in this process: Verilator's model in a C++ harness, driven through ctypes.
+
+Cycles are counted from the end of reset. Memory is sparse over the whole 40-bit address space, shared by both masters, so an image can be
+placed at any base address; what was never written reads as ``fill``.
+"""
+
+import ctypes
+import dataclasses
+import re
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from rtl.errors import InputError
+from rtl.flow import verilator_build
+from rtl.flow.toolchain import cache_folder, digest, locked, run
+
+_HARNESS = Path(__file__).with_name("harness.cpp")
+_TRACES = ("linear", "attention")
+_MASTERS = ("program_read", "data_read", "data_write")
+_WRITE = np.dtype([("cycle", "<u8"), ("address", "<u8"), ("data", "u1", 16), ("strobe", "<u8")])
+_CHUNK = 20_000  # cycles per call into C, so that Ctrl-C and progress work
+
+SLVERR, DECERR = 2, 3
+
+
+class SimulationError(RuntimeError):
+    """The design broke an AXI rule or did not answer: the message names cycle, channel and rule."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Memory:
+    """Timing of the memory behind the masters, in cycles of the accelerator's clock; each channel is paced on its own.
+
+    Parameters
+    ----------
+    latency : from an accepted address to its first beat, and from the last write beat to its answer
+    efficiency : percent of the cycles in which a channel can move a beat
+    refresh_period, refresh_length : every so often nothing moves for so long (period 0: never)
+    stall : percent of the cycles in which a channel, the host's register port included, is held back at random
+    seed : of those stalls
+    fill : the byte that unwritten memory holds
+    """
+
+    latency: int = 60
+    efficiency: int = 85
+    refresh_period: int = 1950
+    refresh_length: int = 88
+    stall: int = 0
+    seed: int = 1
+    fill: int = 0xA5
+
+    def __post_init__(self) -> None:
+        for name, low, high in (("efficiency", 1, 100), ("stall", 0, 99), ("fill", 0, 255)):
+            if not low <= getattr(self, name) <= high:
+                raise InputError(f"memory {name} must be {low}..{high}: {getattr(self, name)} is not; choose a value in that range")
+
+
+IDEAL = Memory(latency=1, efficiency=100, refresh_period=0, refresh_length=0)
+
+
+class _Config(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_uint32) for name in ("latency", "efficiency", "refresh_period", "refresh_length", "stall", "fill")),
+        ("seed", ctypes.c_uint64),
+    ]
+
+
+def _build(verilog: str, top: str, rows: int, no_inline: tuple[str, ...], waves: bool) -> Path:
+    options = verilator_build.Options(waves=waves, fast="-O2", slow="-O1")
+    runtime = verilator_build.runtime(waves=waves)
+    kept = [name for name in no_inline if re.search(rf"(?m)^module \\?{re.escape(name)}\s*\(", verilog)]
+    # `interrupt` is a macro on some other system; Verilator renames the C++ member and says so
+    control = "lint_off -rule SYMRSVDWORD\n" + "".join(f'no_inline -module "{name}"\n' for name in kept)
+    key = digest(verilog, top, control, repr(options), str(rows), runtime.parent.name, _HARNESS.read_bytes(), Path(__file__).read_bytes())
+    folder = cache_folder("verilator") / f"{top}-{key}"
+    with locked(folder):
+        if not (folder / "libsim.so").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            _compile(verilog, top, rows, folder, options, control)
+    return folder / "libsim.so"
+
+
+def _compile(verilog: str, top: str, rows: int, folder: Path, options: verilator_build.Options, control: str) -> None:
+    start = time.monotonic()
+    print(
+        f"verilator: building {top}, {rows} rows, {len(verilog) / 1e6:.1f} MB of Verilog; kept for next time", file=sys.stderr, flush=True
+    )
+    model, runtime = verilator_build.archives(verilog, top, folder, options, control=control, jobs=2)
+    defines = [f"-DROWS={rows}", f"-DVM_TRACE={int(options.waves)}", f"-DVM_TRACE_FST={int(options.waves)}"]
+    if re.search(r"\btrace_linear_valid\b", verilog):
+        defines.append("-DHAS_TRACE")
+    libraries = ["-lpthread", *(["-llz4", "-lz"] if options.waves else [])]
+    run(
+        [
+            *("g++", "-shared", "-fPIC", "-O2", "-Wl,-Bsymbolic", *defines, *verilator_build.includes()),
+            *("-o", "libsim.part", _HARNESS, "-Wl,--whole-archive", model, "-Wl,--no-whole-archive", runtime, *libraries),
+        ],
+        what=f"link of the simulator of {top}",
+        cwd=folder,
+    )
+    (folder / "libsim.part").rename(folder / "libsim.so")
+    print(f"verilator: built in {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
+
+
+_POINTER, _U64, _U32, _INT = ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32, ctypes.c_int
+_SIGNATURES = {
+    "new": (_POINTER, [ctypes.POINTER(_Config)]),
+    "delete": (None, [_POINTER]),
+    "write_memory": (None, [_POINTER, _U64, ctypes.c_char_p, _U64]),
+    "read_memory": (None, [_POINTER, _U64, ctypes.c_char_p, _U64]),
+    "write_register": (_INT, [_POINTER, _U32, _U32]),
+    "read_register": (_INT, [_POINTER, _U32, ctypes.POINTER(_U32)]),
+    "now": (_U64, [_POINTER]),
+    "interrupt": (_INT, [_POINTER]),
+    "violation": (ctypes.c_char_p, [_POINTER]),
+    "run": (_U64, [_POINTER, _U64, _INT]),
+    "add_error": (None, [_POINTER, _U64, _U64, _U32, _INT, _INT]),
+    "beats": (_U64, [_POINTER, _INT]),
+    "writes": (_U64, [_POINTER, ctypes.POINTER(_POINTER)]),
+    "trace": (_U64, [_POINTER, _INT, _INT, ctypes.POINTER(_POINTER), ctypes.POINTER(_POINTER)]),
+    "clear_trace": (None, [_POINTER]),
+    "dump": (_INT, [_POINTER, ctypes.c_char_p, _U64, _U64]),
+}
+
+
+def _load(path: Path) -> dict[str, Callable]:
+    library = ctypes.CDLL(str(path))
+    functions: dict[str, Callable] = {}
+    for name, (result, arguments) in _SIGNATURES.items():
+        function = getattr(library, f"sim_{name}")
+        function.restype, function.argtypes = result, arguments
+        functions[name] = function
+    return functions
+
+
+def _array(address: int | None, count: int, dtype: np.dtype) -> np.ndarray:
+    if not count or address is None:
+        return np.empty(0, dtype)
+    return np.frombuffer(ctypes.string_at(address, count * dtype.itemsize), dtype)
+
+
+class Simulator:
+    """One accelerator, out of reset, with empty memory. Made by :meth:`build`."""
+
+    def __init__(self, library: Path, rows: int, memory: Memory) -> None:
+        self._call = _load(library)
+        self.rows = rows
+        self._handle = self._call["new"](ctypes.byref(_Config(**dataclasses.asdict(memory))))
+
+    @classmethod
+    def build(
+        cls, verilog: str, top: str, rows: int, no_inline: tuple[str, ...] = ("row",), *, memory: Memory = IDEAL, waves: bool = False
+    ) -> "Simulator":
+        """Builds (or finds built) the simulator of ``verilog`` and starts one.
+
+        Parameters
+        ----------
+        no_inline : modules that Verilator keeps as modules; the ones instantiated many times, else large arrays do not build
+        waves : prepare for :meth:`dump`; slower, and needs the lz4 and zlib development files
+
+        Raises
+        ------
+        InputError : a compiler, make, perl or what waves need is missing.
+        """
+        return cls(_build(verilog, top, rows, no_inline, waves), rows, memory)
+
+    def close(self) -> None:
+        """Frees the model; the object is of no use after it."""
+        if self._handle:
+            self._call["delete"](self._handle)
+            self._handle = None
+
+    def __enter__(self) -> "Simulator":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def cycles(self) -> int:
+        """Cycles since reset."""
+        return self._call["now"](self._handle)
+
+    @property
+    def interrupt(self) -> bool:
+        """The interrupt line."""
+        return bool(self._call["interrupt"](self._handle))
+
+    def write_memory(self, address: int, data: bytes) -> None:
+        """Puts bytes into memory at once, without the bus."""
+        self._call["write_memory"](self._handle, address, bytes(data), len(data))
+
+    def read_memory(self, address: int, count: int) -> bytes:
+        """Bytes of memory, without the bus."""
+        data = ctypes.create_string_buffer(count)
+        self._call["read_memory"](self._handle, address, data, count)
+        return data.raw
+
+    def write_register(self, offset: int, value: int) -> None:
+        """One AXI-Lite write; time passes. Raises SimulationError if it is not answered with OKAY."""
+        self._answered(self._call["write_register"](self._handle, offset, value), f"write of register 0x{offset:03x}")
+
+    def read_register(self, offset: int) -> int:
+        """One AXI-Lite read; time passes. Raises SimulationError if it is not answered with OKAY."""
+        value = ctypes.c_uint32()
+        self._answered(self._call["read_register"](self._handle, offset, ctypes.byref(value)), f"read of register 0x{offset:03x}")
+        return value.value
+
+    def _answered(self, response: int, what: str) -> None:
+        self._check()
+        if response:
+            answer = {-1: "no answer", SLVERR: "SLVERR", DECERR: "DECERR"}.get(response, str(response))
+            raise SimulationError(f"cycle {self.cycles}: {what}: {answer}")
+
+    def _check(self) -> None:
+        violation = self._call["violation"](self._handle).decode()
+        if violation:
+            raise SimulationError(violation)
+
+    def run(self, max_cycles: int, *, until_interrupt: bool = True, progress: Callable[[int], None] | None = None) -> int:
+        """Runs until the interrupt is high or ``max_cycles`` have passed, and returns how many did. ``progress`` is told now and then.
+
+        Raises
+        ------
+        SimulationError : the design broke an AXI rule.
+        """
+        done = 0
+        while done < max_cycles:
+            step = min(_CHUNK, max_cycles - done)
+            ran = self._call["run"](self._handle, step, until_interrupt)
+            done += ran
+            self._check()
+            if progress is not None:
+                progress(done)
+            if ran < step or (until_interrupt and self.interrupt):
+                break
+        return done
+
+    def trace(self, channel: str) -> list[tuple[np.ndarray, np.ndarray]]:
+        """What each row wrote: cycles (uint64) and values (uint16 patterns; ``.view("int16")`` where they are signed), oldest first.
+
+        Parameters
+        ----------
+        channel : "linear" or "attention"
+        """
+        rows = []
+        for row in range(self.rows):
+            cycles, values = ctypes.c_void_p(), ctypes.c_void_p()
+            count = self._call["trace"](self._handle, _TRACES.index(channel), row, ctypes.byref(cycles), ctypes.byref(values))
+            rows.append((_array(cycles.value, count, np.dtype("<u8")), _array(values.value, count, np.dtype("<u2"))))
+        return rows
+
+    def clear_trace(self) -> None:
+        """Forgets the traces, to bound memory over many images."""
+        self._call["clear_trace"](self._handle)
+
+    def writes(self) -> np.ndarray:
+        """Every beat written on the bus: fields cycle, address, data (16 bytes), strobe."""
+        records = ctypes.c_void_p()
+        count = self._call["writes"](self._handle, ctypes.byref(records))
+        return _array(records.value, count, _WRITE)
+
+    def beats(self, master: str) -> int:
+        """Beats moved so far by "program_read", "data_read" or "data_write"."""
+        return self._call["beats"](self._handle, _MASTERS.index(master))
+
+    def inject_error(self, first: int, last: int, response: int = SLVERR, *, reads: bool = True, writes: bool = True) -> None:
+        """Answers every beat at addresses first..last with an error (SLVERR or DECERR); such writes do not reach memory."""
+        self._call["add_error"](self._handle, first, last, response, reads, writes)
+
+    def dump(self, path: Path, first: int, last: int) -> None:
+        """Writes cycles first..last as FST waves; the file is complete after ``close``."""
+        if not self._call["dump"](self._handle, str(path).encode(), first, last):
+            raise InputError("waves must be asked for when the simulator is built and were not: pass waves=True")
