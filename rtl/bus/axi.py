@@ -86,7 +86,10 @@ class AxiLite(wiring.Signature):
 
     Members
     -------
-    aw, ar : Out(stream of {addr}); w : Out(stream of {data: 32, strb: 4}); b : In(stream of {resp: 2}); r : In(stream of {data: 32, resp: 2})
+    aw, ar : Out(stream of {addr})
+    w : Out(stream of {data: 32, strb: 4})
+    b : In(stream of {resp: 2})
+    r : In(stream of {data: 32, resp: 2})
     """
 
     def __init__(self, address_bits: int = 12) -> None:

@@ -44,8 +44,8 @@ class AxiReader(wiring.Component):
     A request is cut at multiples of 256 bytes. A burst is asked for only when 16 beats of the store are free (free: neither stored nor
     outstanding), so ``axi.r.ready`` is constant one. A request of no beats is accepted and does nothing.
 
-    A response other than OKAY sets ``error`` until ``clear``: requests, new bursts and output stop (a beat already offered stays until it is
-    taken), and outstanding beats are accepted and dropped. ``clear`` may be pulsed at any time: it drops the requests and everything
+    A response other than OKAY sets ``error`` until ``clear``: requests, new bursts and output stop (a beat already offered stays until
+    it is taken), and outstanding beats are accepted and dropped. ``clear`` may be pulsed at any time: it drops the requests and everything
     stored, and the reader takes requests again when the outstanding beats have arrived. Only ``clear`` may take back an offered beat.
 
     Members
@@ -59,7 +59,7 @@ class AxiReader(wiring.Component):
 
     Timing
     ------
-    Request taken in cycle t: first ``ar.valid`` in t + 2; then one burst per cycle. Beat taken from ``axi.r`` in cycle t: on ``o`` in t + 2.
+    Request taken in cycle t: first ``ar.valid`` in t + 2; then one burst per cycle. Beat taken from ``axi.r`` in t: on ``o`` in t + 2.
     One beat per cycle, also across bursts and requests, at memory latencies up to depth - 19 and 16 * bursts - 17 (bursts of 16).
     ``error`` rises the cycle after the beat that failed.
 

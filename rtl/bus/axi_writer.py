@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from amaranth import Module, Mux, ResetInserter, Signal
+from amaranth import Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
@@ -39,8 +39,9 @@ class AxiWriter(wiring.Component):
     A request of no beats is done at once.
 
     A response other than OKAY sets ``error`` until ``clear``: requests, new bursts and input stop. Bursts whose address was issued are
-    completed with all strobes zero, so nothing more is written, and their responses are awaited. ``clear`` may be pulsed at any time: it drops
-    the request in the same manner, and the writer takes requests again when the last response has arrived. A dropped request is never done.
+    completed with all strobes zero, so nothing more is written, and their responses are awaited. ``clear`` may be pulsed at any time: it
+    drops the request in the same manner, and the writer takes requests again when the last response has arrived. A dropped request is
+    never done.
 
     Members
     -------
@@ -55,8 +56,8 @@ class AxiWriter(wiring.Component):
     Timing
     ------
     Request taken in cycle t: ``aw.valid`` in t + 2; first beat taken from ``i`` in t + 2 at the earliest, on ``w`` one cycle later.
-    One beat per cycle within a request. ``done`` is high in the cycle after the last response was taken; the next request can be taken in the
-    cycle after ``done``. ``error`` rises the cycle after the response that failed.
+    One beat per cycle within a request. ``done`` is high in the cycle after the last response was taken; the next request can be taken
+    one cycle later. ``error`` rises the cycle after the response that failed.
 
     Raises
     ------

@@ -32,7 +32,7 @@ class FlatPorts:
     Parameters
     ----------
     prefix : what the names begin with, without the last underscore, e.g. "m_axi_data"
-    signature : AxiRead, AxiWrite, AxiReadWrite or AxiLite
+    signature : AxiRead, AxiWrite, AxiReadWrite or AxiLite, not flipped: as the master sees it
     slave : whether the design is the slave
     """
 

@@ -21,7 +21,7 @@ COMMANDS = data.StructLayout(
         "clear": 1,
         "interrupt_enable": 1,
         "watchdog_limit": WORD_BITS,
-        "windows": data.StructLayout({name: WINDOW for name in WINDOWS}),
+        "windows": data.StructLayout(dict.fromkeys(WINDOWS, WINDOW)),
     }
 )
 """What the driver tells the machine: ``start`` and ``clear`` are pulses, the rest levels. Windows do not change while busy."""
@@ -143,11 +143,13 @@ class ControlRegisters(wiring.Component):
         with m.If(r.ready):
             m.d.sync += r.valid.eq(0)
         with m.If(held & (~r.valid | r.ready)):
-            m.d.sync += [held.eq(0), r.valid.eq(1), r.p.data.eq(0), r.p.resp.eq(SLAVE_ERROR)]
+            m.d.sync += [held.eq(0), r.valid.eq(1)]
             with m.Switch(address):
                 for register in REGISTERS:
                     with m.Case(register.offset >> 2):
                         m.d.sync += [r.p.data.eq(words[register.name]), r.p.resp.eq(OKAY)]
+                with m.Default():
+                    m.d.sync += [r.p.data.eq(0), r.p.resp.eq(SLAVE_ERROR)]
 
     def _elaborate_write(self, m: Module, words: dict[str, Value]) -> None:
         aw, w, b = self.bus.aw, self.bus.w, self.bus.b

@@ -30,7 +30,7 @@ class UnpackConfig:
         for width in self.widths:
             if width <= DATA_BITS and width not in (8, 16, 32, 64, 128):
                 raise InputError(f"widths up to 128 must be powers of two from 8: {width} is not; round it up")
-            if width % 8 or width > DATA_BITS and width % DATA_BITS:
+            if width % 8 or (width > DATA_BITS and width % DATA_BITS):
                 raise InputError(f"widths above 128 must be multiples of 128: {width} is not; round it up")
         if len([width for width in self.widths if width > DATA_BITS]) > 1:
             raise InputError(f"at most one width may be above 128: {self.widths} have more; use one width for them")
@@ -60,7 +60,7 @@ class UnpackConfig:
 class Unpack(wiring.Component):
     """Cuts beats into items, least significant bits first.
 
-    A request for n items takes ``config.beats(width, n)`` beats from ``i``, whatever their ``last``, and drops what is left of the last one.
+    A request for n items takes ``config.beats(width, n)`` beats from ``i``, whatever their ``last``, and drops what is left over.
     A request for no items is accepted and does nothing. ``clear`` drops the request in progress and the item that is offered.
 
     Members
@@ -72,9 +72,9 @@ class Unpack(wiring.Component):
 
     Timing
     ------
-    Beat taken in cycle t: its first item, if it completes one, is offered in t + 1. Within a request one item per cycle (widths up to 128), or one
-    item per width / 128 cycles, when beats are there. Request taken in cycle t: its first beat is taken in t + 1 at the earliest. The next
-    request is taken in the cycle in which the last item is, so there is one cycle without an item between two requests of narrow items.
+    Beat taken in cycle t: its first item, if it completes one, is offered in t + 1. Within a request one item per cycle (widths up to 128),
+    or one item per width / 128 cycles, when beats are there. Request taken in cycle t: its first beat is taken in t + 1 at the earliest.
+    The next request is taken in the cycle in which the last item is, so between two requests of narrow items one cycle has no item.
 
     Raises
     ------
@@ -103,7 +103,7 @@ class Unpack(wiring.Component):
         word = Signal(max(DATA_BITS, self.config.item_bits))  # beats enter at the top if items are wide; narrow items leave at the bottom
         have = Signal(range(wide_beats + 1))  # beats in the word
         need = Signal.like(have)
-        index_in_beat = Signal(range(DATA_BITS // min(*self.config.widths, DATA_BITS)))
+        index_in_beat = Signal(range(max(2, DATA_BITS // self.config.widths[0])))
         beat_done = Signal()  # the offered item is the last one of what the word holds
         wide = Signal()
         deliver = Signal()
@@ -130,12 +130,11 @@ class Unpack(wiring.Component):
                 m.d.sync += [have.eq(load), index_in_beat.eq(0)]
         with m.Elif(load):
             m.d.sync += have.eq(have + 1)
-        with m.Switch(code):
-            for value, width in narrow:
-                with m.Case(value):
-                    m.d.comb += [beat_done.eq(index_in_beat == DATA_BITS // width - 1), self.o.p.data.eq(word[:width])]
-                    with m.If(deliver):
-                        m.d.sync += word.eq(word >> width)
+        for value, width in narrow:
+            with m.If(code == value):
+                m.d.comb += [beat_done.eq(index_in_beat == DATA_BITS // width - 1), self.o.p.data.eq(word[:width])]
+                with m.If(deliver):
+                    m.d.sync += word.eq(word >> width)
         with m.If(load):
             m.d.sync += word.eq(Mux(wide, Cat(word, self.i.p.data)[DATA_BITS:], self.i.p.data))
         with m.If(self.i_request.ready):

@@ -75,8 +75,19 @@ class ReadMemory:
     beats : beats that were delivered; ``pending`` the ones still to come
     """
 
-    def __init__(self, dut, cycles: Cycles, prefix: str, content: Callable[[int], int], *, latency: int = 1, stall_address: float = 0.0,
-                 stall_data: float = 0.0, failing: frozenset[int] = frozenset(), rng: random.Random | None = None) -> None:
+    def __init__(
+        self,
+        dut,
+        cycles: Cycles,
+        prefix: str,
+        content: Callable[[int], int],
+        *,
+        latency: int = 1,
+        stall_address: float = 0.0,
+        stall_data: float = 0.0,
+        failing: frozenset[int] = frozenset(),
+        rng: random.Random | None = None,
+    ) -> None:
         self.dut, self.cycles, self.prefix, self.content = dut, cycles, prefix, content
         self.latency, self.stall_address, self.stall_data, self.failing = latency, stall_address, stall_data, failing
         self.rng = rng or random.Random(0)
@@ -137,8 +148,19 @@ class WriteMemory:
     bursts : (cycle, address, beats) of every burst; ``responses`` the number of answers taken; ``last_response`` the cycle of the newest
     """
 
-    def __init__(self, dut, cycles: Cycles, prefix: str, *, latency: int = 1, stall_address: float = 0.0, stall_data: float = 0.0,
-                 stall_response: float = 0.0, failing: frozenset[int] = frozenset(), rng: random.Random | None = None) -> None:
+    def __init__(
+        self,
+        dut,
+        cycles: Cycles,
+        prefix: str,
+        *,
+        latency: int = 1,
+        stall_address: float = 0.0,
+        stall_data: float = 0.0,
+        stall_response: float = 0.0,
+        failing: frozenset[int] = frozenset(),
+        rng: random.Random | None = None,
+    ) -> None:
         self.dut, self.cycles, self.prefix = dut, cycles, prefix
         self.latency, self.stall_address, self.stall_data, self.stall_response = latency, stall_address, stall_data, stall_response
         self.failing = failing

@@ -13,7 +13,8 @@ class FlatShell(wiring.Component):
         self.unit = unit
         self._name = "bus" if "bus" in unit.signature.members else "axi"
         slave = self._name == "bus"
-        self._ports = FlatPorts("s_axi" if slave else "m_axi", unit.signature.members[self._name].signature, slave=slave)
+        signature = unit.signature.members[self._name].signature  # an In member gives it flipped
+        self._ports = FlatPorts("s_axi" if slave else "m_axi", signature.flip() if slave else signature, slave=slave)
         self._others = {name: member for name, member in unit.signature.members.items() if name != self._name}
         super().__init__({**self._ports.members(), **self._others})
 

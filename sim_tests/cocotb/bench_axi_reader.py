@@ -166,9 +166,7 @@ async def error_stops(dut, case: str, failing_beat: int) -> None:
     stall = STALLS[case]
     requests = [(0x7F00, 200), (0x20000, 150)]
     failing = frozenset([requests[0][0] + 16 * failing_beat])
-    cycles, memory = await begin(
-        dut, latency=20, stall_address=stall.get("address", 0), stall_data=stall.get("data", 0), failing=failing
-    )
+    cycles, memory = await begin(dut, latency=20, stall_address=stall.get("address", 0), stall_data=stall.get("data", 0), failing=failing)
     words = expected(requests)
     cocotb.start_soon(drive_stream(dut, "i_request", [pack(*request) for request in requests]))
     got = []
