@@ -9,7 +9,7 @@ from amaranth.utils import bits_for
 from model.integer import ATTENTION_DIVIDEND_BITS, attention_accumulator_shift
 from rtl.config import AcceleratorConfig
 from rtl.errors import InputError
-from rtl.tech.dsp48e2 import MultiplyAdd, cascade_lengths
+from rtl.tech.dsp48e2 import product_latency, product_stagger
 
 #: Cycles from a request at the key/value memory to its word.
 READ_LATENCY = 3
@@ -126,12 +126,11 @@ class AttentionConfig:
     @property
     def stagger(self) -> tuple[int, ...]:
         """Cycles by which each lane's operands come late: its place in its DSP cascade."""
-        return tuple(place for length in cascade_lengths(self.lanes) for place in range(length))
+        return tuple(product_stagger(self.lanes))
 
     @property
     def product_latency(self) -> int:
-        lengths = cascade_lengths(self.lanes)
-        return MultiplyAdd.latency + lengths[0] - 1 + sum(3**level < len(lengths) for level in range(8))
+        return product_latency(self.lanes)
 
     @property
     def accumulator_shift(self) -> int:

@@ -68,10 +68,9 @@ class PhaseSequence(wiring.Component):
         }
         step = Signal(range(max(lengths.values())))
         end, advance = Signal(), Signal()
-        with m.Switch(phase):
-            for which, length in lengths.items():
-                with m.Case(which):
-                    m.d.comb += end.eq(step == length - 1)
+        for which, length in lengths.items():
+            with m.If((phase == which) & (step == length - 1)):
+                m.d.comb += end.eq(1)
         m.d.sync += step.eq(Mux(end | ~self.busy, 0, step + 1))
         loading = (phase == _Phase.LOAD) & (step == 0)
         reloading = (phase == _Phase.SCORE) & (step == config.score_cycles - config.load_cycles) & self.load_job.valid
@@ -103,7 +102,7 @@ class PhaseSequence(wiring.Component):
                 with m.Case(_Phase.OUTPUT):
                     follow = Mux(self.score_job.valid, _Phase.OUTPUT, _Phase.DRAIN)
                     m.d.sync += phase.eq(Mux(self.load_job.valid, _Phase.SCORE, follow))
-                with m.Case(_Phase.DRAIN):
+                with m.Default():
                     m.d.sync += phase.eq(_Phase.IDLE)
 
     def _jobs(self, m, advance):

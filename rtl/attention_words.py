@@ -74,7 +74,7 @@ class WordSequence(wiring.Component):
 
     def _read(self, m, start, output, last):
         config = self.config
-        group, address = Signal(range(config.groups)), Signal(self.read.address.shape())
+        group, address = Signal(self.read.group.shape()), Signal(self.read.address.shape())
         word = Signal(range(config.group_words))  # QK: inside the group
         group_end, pass_step = Signal(), config.head_dim // 2
         last_group = group == config.groups - 1

@@ -112,7 +112,6 @@ class Attention(wiring.Component):
         config, bus = self.config, self.i_bus
         m.submodules.product = product = PairProduct(config.lanes, self.technology, x_staggered=True, y_staggered=True)
         assert product.latency == config.product_latency
-        assert all(product.stagger(lane) == place for lane, place in enumerate(config.stagger))
         m.d.comb += [product.x0.eq(bus.word[0]), product.x1.eq(bus.word[1]), product.y.eq(operands)]
         half = (1 << config.accumulator_shift) >> 1
         even, odd, later = (Signal(signed(SUM_BITS), name=name, reset_less=True) for name in ("even", "odd", "later"))

@@ -9,7 +9,7 @@ from amaranth.utils import bits_for
 from rtl.attention_bus import KeyValueKind, collect_layout, read_layout, word_layout
 from rtl.attention_config import READ_LATENCY
 
-__all__ = ["KeyValueBank", "KeyValueMemory"]
+__all__ = ["KeyValueBank", "KeyValueMemory", "select"]
 
 
 class KeyValueBank(wiring.Component):
@@ -48,7 +48,7 @@ class KeyValueBank(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        base = Signal(range(self.config.heads * self.config.passes))
+        base = Signal(range(max(2, self.config.heads * self.config.passes)))
         m.d.comb += base.eq(self.i.head * self.config.passes + self.i.pass_index)
         self._keys(m, base)
         self._values(m, base)
@@ -68,10 +68,9 @@ class KeyValueBank(wiring.Component):
         ends = [sum(config.chunks[: index + 1]) - 1 for index in range(len(config.chunks))]
         chunk = Signal(range(len(ends)))
         ending = Signal()
-        with m.Switch(self.i.dim):
-            for index, end in enumerate(ends):
-                with m.Case(end):
-                    m.d.comb += [ending.eq(self.i.valid & (self.i.kind == KeyValueKind.KEY)), chunk.eq(index)]
+        for index, end in enumerate(ends):
+            with m.If(self.i.dim == end):
+                m.d.comb += [ending.eq(self.i.valid & (self.i.kind == KeyValueKind.KEY)), chunk.eq(index)]
         # Bit k: a chunk ended (a value came) at the first row k cycles ago. Odd places from 1 on write a pair.
         ended = Cat(ending, _history(m, ending, config.lanes - 1))
         valid = Cat(self.i.valid, _history(m, self.i.valid, config.lanes - 1))
@@ -79,14 +78,14 @@ class KeyValueBank(wiring.Component):
 
         first_address = Signal(range(config.key_depth), reset_less=True)
         pair = Signal(range(max(2, config.lanes // 2)), reset_less=True)
-        pairs = Array(Cat(row_words[2 * k][0], row_words[2 * k + 1][1]) for k in range(config.lanes // 2))
+        pairs = [Cat(row_words[2 * k][0], row_words[2 * k + 1][1]) for k in range(config.lanes // 2)]
         finishing = ended[1::2].any()
         m.d.sync += [first_address.eq(base * config.group_words + chunk), write.en.eq(finishing)]
         with m.If(ended[0]):
             m.d.sync += pair.eq(0)
         with m.If(finishing):
             m.d.sync += [
-                write.data.eq(pairs[pair]),
+                write.data.eq(select(pairs, pair)),
                 write.addr.eq(Mux(ended[1], first_address, write.addr + len(ends))),
             ]
             with m.If(~ended[0]):
@@ -172,7 +171,7 @@ class KeyValueMemory(wiring.Component):
             if group + 1 < config.groups:
                 control = self._later(m, control, lanes)
         kind, group = _delay(m, self.read.kind, READ_LATENCY - 1), _delay(m, self.read.group, READ_LATENCY - 1)
-        m.d.sync += self.word.eq(Mux(kind == KeyValueKind.VALUE, Array(values)[group], Array(keys)[group]))
+        m.d.sync += self.word.eq(Mux(kind == KeyValueKind.VALUE, select(values, group), select(keys, group)))
         m.d.comb += self.conflict.eq(Cat(conflicts).any())
         return m
 
@@ -184,6 +183,12 @@ class KeyValueMemory(wiring.Component):
             later.valid.eq(_history(m, control.valid, cycles)[-1]),
         ]
         return later
+
+
+def select(values, index):
+    """``values[index]``; the last value answers every index above (an incomplete choice is a warning in Verilog tools)."""
+    padding = (1 << len(index)) - len(values)
+    return Array([*values, *[values[-1]] * padding])[index]
 
 
 def _history(m, bit, cycles):

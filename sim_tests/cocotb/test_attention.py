@@ -1,0 +1,34 @@
+"""Attention: engine, key/value memory and rows together, bit for bit and cycle for cycle."""
+
+import pytest
+
+from rtl.attention_config import AttentionConfig
+from sim_tests.cocotb.attention_harness import AttentionHarness
+from sim_tests.cocotb.runner import run_bench
+
+MICRO = dict(rows=6, lanes=6, head_dim=16, heads=4, tokens=17, passes=3)
+FOUR_LANES = dict(rows=8, lanes=4, head_dim=16, heads=2, tokens=15, passes=2)
+TWO_LANES = dict(rows=4, lanes=2, head_dim=8, heads=2, tokens=7, passes=2)
+BASE = dict(rows=66, lanes=22, head_dim=64, heads=12, tokens=197, passes=3)
+
+
+def bench(sizes, rows, cases=()):
+    config = AttentionConfig(**sizes)
+    jobs = [(heads, passes) for heads in (1, config.heads) for passes in (1, config.passes)]
+    cycles = {f"{heads},{passes}": config.cycles(heads, passes) for heads, passes in jobs}
+    parameters = {"sizes": sizes, "rows": list(rows), "cases": list(cases), "cycles": cycles}
+    run_bench(AttentionHarness(config, rows), module="sim_tests.cocotb.bench_attention", name="attention", parameters=parameters)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 6, 8])
+def test_micro(bits: int) -> None:
+    bench(dict(MICRO, bits=bits), range(6))
+
+
+@pytest.mark.parametrize("sizes", [FOUR_LANES, TWO_LANES], ids=["four lanes", "two lanes"])
+def test_small(sizes: dict) -> None:
+    bench(dict(sizes, bits=8), range(sizes["rows"]))
+
+
+def test_deit_base() -> None:
+    bench(dict(BASE, bits=8), (0, 1, 65), ["random", "largest sums", "gaps"])
