@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from amaranth import Cat, ClockSignal, Const, Instance, Module, ResetInserter, ResetSignal, Signal
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
@@ -23,7 +23,7 @@ from rtl.row_bus import LoadBus, WriteKind, row_bus
 from rtl.row_feeder import RowFeeder
 from rtl.row_units import RowUnits
 from rtl.supervisor import Supervisor
-from rtl.units.key_value import KeyValueCollector
+from rtl.units.key_value import KeyValueMemory
 
 PORTS = (
     FlatPorts("s_axi_control", AxiLite(), slave=True),
@@ -75,8 +75,8 @@ class Accelerator(wiring.Component):
         m.submodules.program_reader = program_reader = AxiReader()
         m.submodules.data_reader = data_reader = AxiReader()
         m.submodules.data_writer = data_writer = AxiWriter()
-        m.submodules.collector = collector = KeyValueCollector(attention_config)
-        drain = timing.compute_delay + timing.write + config.rows + collector.latency + 4
+        m.submodules.collector = collector = KeyValueMemory(attention_config)
+        drain = timing.compute_delay + timing.write + config.rows + collector.settle
         dispatcher, dma = Dispatcher(), DmaEngine(config)
         sequencer, attention = ArraySequencer(config, timing, drain), AttentionEngine(attention_config)
         for name, engine in (("dispatcher", dispatcher), ("dma", dma), ("sequencer", sequencer), ("attention", attention)):
@@ -93,7 +93,7 @@ class Accelerator(wiring.Component):
             feeder.write_parameter.eq(dma.write_parameter),
             feeder.write_norm.eq(dma.write_norm),
         ]
-        results = self._rows(m, feeder.bus, attention.bus, dma.load)
+        results = self._rows(m, feeder.bus, attention.o_bus, dma.load)
         self._collect(m, feeder, results, collector, attention, dma)
         return m
 
@@ -197,7 +197,7 @@ class Accelerator(wiring.Component):
         control = Signal.like(feeder.result)
         m.d.sync += control.eq(feeder.result)
         is_key, is_value = control.kind == WriteKind.KEY, control.kind == WriteKind.VALUE
-        collect = collector.control
+        collect = collector.i
         m.d.comb += [
             collect.valid.eq(is_key | is_value),
             collect.kind.eq(is_value),
@@ -206,7 +206,7 @@ class Accelerator(wiring.Component):
             collect.dim.eq(control.dim[: len(collect.dim)]),
         ]
         m.d.comb += [collector.values[index].eq(result.value[:8].as_signed()) for index, result in enumerate(results)]
-        wiring.connect(m, attention.memory, collector.memory)
+        m.d.comb += [collector.read.eq(attention.read), attention.word.eq(collector.word)]
         m.submodules.logits = logits = Memory(shape=16, depth=max(2, self.config.shape.classes), init=[])
         write, read = logits.write_port(), logits.read_port(domain="sync")
         m.d.comb += [

@@ -98,7 +98,7 @@ class Row(wiring.Component):
             normalize.i.payload.eq(residuals.data_0),
             normalize.i.valid.eq(1),
             statistics.pass_index.eq(bus.statistics_pass[: len(statistics.pass_index)]),
-            normalize.mean2.eq(statistics.mean2),
+            normalize.minus_mean2.eq(statistics.minus_mean2),
             normalize.rsqrt.eq(statistics.rsqrt),
             normalize.gamma.eq(bus.gamma),
             normalize.beta.eq(bus.beta),

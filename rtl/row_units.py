@@ -68,7 +68,7 @@ class RowUnits:
         operands = plane + Accumulate.latency
         result = operands + Requantize.latency
         return RowTiming(
-            fill_statistics=value + normalize["mean2"],
+            fill_statistics=value + normalize["minus_mean2"],
             fill_gamma=value + normalize["gamma"],
             fill_activation=fill_write - 1,
             fill_write=fill_write,

@@ -89,39 +89,47 @@ def _configured(options: argparse.Namespace, technology: str):
 def _simulate(options: argparse.Namespace) -> int:
     import numpy as np
 
-    from model.data import load_images
-    from model.interpreter import run
-    from rtl.flow.report import console, simulation_summary, simulation_table
-    from rtl.flow.simulate import simulate
+    from model import data
+    from model.interpreter import interpret
+    from rtl.flow import report
+    from rtl.flow.simulate import save_verilog, simulate
 
     if options.images < 1:
         raise InputError(f"--images must be at least 1: {options.images} is not; use 8")
-    graph, metadata, config = _configured(options, "generic")
-    images, labels = load_images(options.source, graph.shape, options.images)
-    with console.progress("simulating", len(images)) as progress:
-        result = simulate(graph, config, images, lambda image: run(graph, image), progress=progress)
-    reference = [int(np.argmax(run(graph, image)["logits"])) for image in images]
-    summary = simulation_summary(options, result, labels, reference)
+    graph, _, config = _configured(options, "generic")
+    images, labels = data.load(options.source, "test", graph.shape)
+    if options.images > len(images):
+        raise InputError(f"--images must be at most {len(images)} for {options.source}: {options.images} is not; use fewer")
+    images, labels = images[: options.images], labels[: options.images]
+    with report.status("exporting Verilog"):
+        verilog = save_verilog(config, options.out)
+    with report.progress("building the simulator, then images") as progress:
+        result = simulate(graph, config, images, lambda image: interpret(graph, image), verilog=verilog.read_text(), progress=progress)
+    references = np.stack([interpret(graph, image)["logits"] for image in images])
+    summary = report.simulation_summary(
+        result, model=options.model, bits=options.bits, clock_mhz=options.clock_mhz, labels=labels, references=references
+    )
     if options.json:
         print(json.dumps(summary))
     else:
-        simulation_table(result, labels, reference, summary, metadata)
+        names = data.CLASS_NAMES if options.source == "fashion-mnist" else ()
+        report.simulation_table(result, summary, labels, references, names, verilog)
     return 0 if result.bit_exact else 1
 
 
 def _build(options: argparse.Namespace) -> int:
     from boards import platform
     from rtl.flow.build import build
-    from rtl.flow.report import build_table, console
+    from rtl.flow import report
 
     board = platform(options.board)
     graph, metadata, config = _configured(options, "ultrascale")
-    with console.status("building") as say:
+    with report.status("building") as say:
         summary = build(graph, config, board, options.out, clock_mhz=options.clock_mhz, source=metadata["source"], say=say)
     if options.json:
         print(json.dumps(summary))
     else:
-        build_table(summary)
+        report.build_table(summary)
     return 0
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from rtl.accelerator import ROW_MODULE, Accelerator
-from rtl.bus.register_map import BIT, OFFSET
+from rtl.bus.register_map import COUNTERS, REGISTERS, ErrorCode
 from rtl.config import AcceleratorConfig
 from rtl.flow.verilator import Simulator
 from rtl.flow.verilog import export
@@ -19,15 +17,19 @@ WINDOW_ALIGNMENT = 4096
 FIRST_WINDOW = 0x10_0000
 
 
-@dataclass(frozen=True, kw_only=True)
-class MachineError(Exception):
-    """The machine stopped by itself. ``code`` and ``detail`` are the ERROR register's name and the registers that explain it."""
+_OFFSET = {register.name: register.offset for register in REGISTERS}
+_FIELD = {f"{register.name}.{field.name}": field for register in REGISTERS for field in register.fields}
 
-    code: int
-    detail: dict[str, int]
 
-    def __str__(self) -> str:
-        return f"the accelerator stopped with error {self.code}: {self.detail}"
+class MachineError(RuntimeError):
+    """The machine stopped by itself, or did not stop at all.
+
+    code : ErrorCode, NONE when it still ran at the cycle limit        registers : the registers that explain it
+    """
+
+    def __init__(self, code: ErrorCode, registers: dict[str, int]):
+        self.code, self.registers = code, registers
+        super().__init__(f"the accelerator stopped with {code.name}: {registers}")
 
 
 def accelerator_verilog(config: AcceleratorConfig) -> str:
@@ -66,15 +68,24 @@ class Machine:
         self._write_window("program", compiled.program)
         self._write_window("weights", compiled.weights)
         for name, (address, size) in self.windows.items():
-            self.write(f"{name.upper()}_BASE_LO", address & 0xFFFF_FFFF)
-            self.write(f"{name.upper()}_BASE_HI", address >> 32)
-            self.write(f"{name.upper()}_BYTES", size)
+            self.write(f"{name}_base_lo", address & 0xFFFF_FFFF)
+            self.write(f"{name}_base_hi", address >> 32)
+            self.write(f"{name}_bytes", size)
 
     def write(self, register: str, value: int) -> None:
-        self.simulator.write_register(OFFSET[register], value)
+        self.simulator.write_register(_OFFSET[register], value)
 
     def read(self, register: str) -> int:
-        return self.simulator.read_register(OFFSET[register])
+        return self.simulator.read_register(_OFFSET[register])
+
+    def read_field(self, name: str) -> int:
+        """``register.field``."""
+        field = _FIELD[name]
+        return self.read(name.split(".")[0]) >> field.low & ((1 << field.width) - 1)
+
+    def counters(self) -> dict[str, int]:
+        """The counters of the last run, by name."""
+        return {name: self.read(f"count_{name}") for name in COUNTERS}
 
     def _write_window(self, name: str, data: bytes) -> None:
         self.simulator.write_memory(self.windows[name][0], data)
@@ -82,12 +93,11 @@ class Machine:
     def run(self, image: np.ndarray, max_cycles: int = 5_000_000) -> np.ndarray:
         """One image, (size, size, channels) uint8 -> logits (classes,) int16. Raises MachineError when the machine stops with a code."""
         self._write_window("image", np.ascontiguousarray(image, dtype=np.uint8).tobytes())
-        start = 1 << BIT["CONTROL.START"]
-        self.write("CONTROL", start | 1 << BIT["CONTROL.INTERRUPT_ENABLE"])
+        start, interrupt = _FIELD["control.start"], _FIELD["control.interrupt_enable"]
+        self.write("control", 1 << start.low | 1 << interrupt.low)
         self.simulator.run(max_cycles)
-        status = self.read("STATUS")
-        if not status >> BIT["STATUS.DONE"] & 1:
-            names = ("ERROR", "WATCHDOG_WAIT", "WATCHDOG_VALUES", "CYCLES", "INSTRUCTIONS")
-            raise MachineError(code=self.read("ERROR") & 0xFF, detail={name: self.read(name) for name in names} | {"STATUS": status})
+        if not self.read_field("status.done"):
+            names = ("status", "error", "watchdog_wait", "watchdog_values", "count_cycles", "count_instructions")
+            raise MachineError(ErrorCode(self.read_field("error.code")), {name: self.read(name) for name in names})
         address, _ = self.windows["result"]
-        return np.frombuffer(self.simulator.read_memory(address, self.compiled.result_bytes), dtype="<i2")
+        return np.frombuffer(self.simulator.read_memory(address, 2 * self.config.shape.classes), dtype="<i2")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
 from model.graph import DeitGraph
 from rtl.config import AcceleratorConfig
 from rtl.flow.machine import Machine, accelerator_verilog
+from rtl.flow.toolchain import digest
 from rtl.program.compiler import compile_graph
 from rtl.program.expected import ATTENTION, LINEAR, Mismatch, Recorded, compare, expected_trace
 
@@ -46,6 +48,16 @@ class SimulationResult:
         return float(np.mean([image.cycles for image in self.images]))
 
 
+def save_verilog(config: AcceleratorConfig, out: Path) -> Path:
+    """Write the Verilog to simulate, once; returns its path. The folder is named by the configuration's digest."""
+    name = f"{config.shape.name}_w1a{config.bits}_simulate_{digest(repr(config))}"
+    path = out / name / "accelerator.v"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_suffix(".partial")
+    aside.write_text(accelerator_verilog(config))
+    return aside.replace(path)
+
+
 def array_macs(graph: DeitGraph) -> int:
     """Binary multiply-accumulates of one image on the array: every plane of every weight counts once per token that needs it."""
     shape = graph.shape
@@ -61,18 +73,18 @@ def simulate(
     images: Sequence[np.ndarray],
     reference: Callable[[np.ndarray], Mapping[str, np.ndarray]],
     *,
-    verilog: str | None = None,
+    verilog: str,
     progress: Callable[[int, int], None] = lambda done, total: None,
     **options,
 ) -> SimulationResult:
     """Simulate `images`, each (size, size, channels) uint8, and compare every write of every row and every logit.
 
-    reference : image -> the named tensors of `model.graph`        verilog : a changed design, for tests that must fail
+    reference : image -> the named tensors of `model.graph`        verilog : of `accelerator_verilog`, or a changed one that must fail
     options : for the simulator (DDR timing, stalls, seed)
     """
     began = time.monotonic()
     compiled = compile_graph(graph, config)
-    machine = Machine(config, compiled, verilog or accelerator_verilog(config), **options)
+    machine = Machine(config, compiled, verilog, **options)
     built = time.monotonic()
     results = []
     for number, image in enumerate(images):

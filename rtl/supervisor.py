@@ -1,0 +1,139 @@
+"""Starts, stops and watches the machine: the control registers, the error priorities and the watchdog."""
+
+from __future__ import annotations
+
+from amaranth import Mux, Module, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from rtl.bus.axi import AxiLite
+from rtl.bus.register_map import ErrorCode
+from rtl.bus.registers import ControlRegistersConfig
+from rtl.config import AcceleratorConfig
+from rtl.dispatcher import Blocked
+from rtl.dma_engine import DmaError, Window, Windows
+
+
+class Supervisor(wiring.Component):
+    """Control registers plus the state behind them.
+
+    Members
+    -------
+    bus : AXI-Lite        interrupt
+    start : strobe; the engines were cleared in the cycles before it        clear : resets every engine while high
+    program, windows : from the registers
+    program_error, read_error, write_error : bus errors        dma_error : DmaError
+    bad_instruction, overflow, done, fetched, transfer : from the engines        index : instructions fetched
+    blocked_0..2 : what the DMA, ARRAY and ATTEND queues wait for
+    array_busy, array_active, array_hazard, attention_busy : for the counters
+
+    Timing
+    ------
+    `start` follows the register write by 3 cycles. An error stops the machine one cycle after it is seen: `clear` stays high until the next
+    start, so nothing is fetched, transferred or computed any more.
+    The watchdog counts cycles in which nothing is fetched, moved, computed or posted.
+    """
+
+    def __init__(self, config: AcceleratorConfig):
+        self.config = config
+        super().__init__(
+            {
+                "bus": In(AxiLite()),
+                "interrupt": Out(1),
+                "start": Out(1),
+                "clear": Out(1),
+                "program": Out(Window),
+                "windows": Out(Windows),
+                **{
+                    name: In(1)
+                    for name in ("program_error", "read_error", "write_error", "bad_instruction", "overflow", "done", "fetched", "transfer")
+                },
+                **{name: In(1) for name in ("array_busy", "array_active", "array_hazard", "attention_busy")},
+                "dma_error": In(2),
+                "index": In(16),
+                **{f"blocked_{number}": In(Blocked) for number in range(3)},
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        config = self.config
+        m.submodules.registers = registers = ControlRegistersConfig(
+            rows=config.rows, inputs=config.inputs, bits=config.bits, lanes=config.lanes, passes=config.passes
+        ).build()
+        wiring.connect(m, wiring.flipped(self.bus), registers.bus)
+        commands = registers.commands
+        busy, running, halted = Signal(), Signal(), Signal(init=1)
+        starting = Signal(2)
+        stop = self._errors(m, registers, running, commands)
+        m.d.sync += starting.eq((starting << 1) | commands.start)
+        m.d.comb += [
+            self.interrupt.eq(registers.irq),
+            self.start.eq(starting[1]),
+            self.clear.eq(halted),
+            running.eq(busy & ~halted),
+            registers.state.busy.eq(busy),
+            registers.state.done.eq(self.done & running),
+        ]
+        for name in ("weights", "image", "result"):
+            m.d.comb += self.windows[name].eq(commands.windows[name])
+        m.d.comb += self.program.eq(commands.windows.program)
+        with m.If(commands.start):
+            m.d.sync += [busy.eq(1), halted.eq(1)]
+        with m.If(starting[0]):
+            m.d.sync += halted.eq(0)
+        with m.If((self.done & running) | stop | commands.clear):
+            m.d.sync += [busy.eq(0), halted.eq(1)]
+        self._events(m, registers.state.events)
+        return m
+
+    def _errors(self, m, registers, running, commands):
+        """The error that stops the machine in this cycle, if any. Bus errors come before what they cause."""
+        limit, idle = commands.watchdog_limit, Signal(32)
+        moving = self.fetched | self.transfer | self.array_active | self.attention_busy | ~running
+        late = Signal()
+        m.d.sync += idle.eq(Mux(moving, 0, idle + 1))
+        m.d.comb += late.eq((limit != 0) & (idle >= limit))
+        report = registers.state.report
+        blocked = Mux(
+            self.blocked_1.waiting,
+            self.blocked_1.as_value(),
+            Mux(self.blocked_2.waiting, self.blocked_2.as_value(), self.blocked_0.as_value()),
+        )
+        waits = Signal(Blocked)
+        m.d.comb += [
+            waits.eq(blocked),
+            report.instruction.eq(self.index),
+            report.op.eq(waits.opcode),
+            report.counter.eq(waits.counter),
+            report.have.eq(waits.have),
+            report.want.eq(waits.want),
+        ]
+        causes = (
+            (self.program_error, ErrorCode.PROGRAM_BUS),
+            (self.read_error, ErrorCode.DATA_READ_BUS),
+            (self.write_error, ErrorCode.DATA_WRITE_BUS),
+            (self.bad_instruction | (self.dma_error == DmaError.BAD_INSTRUCTION), ErrorCode.BAD_INSTRUCTION),
+            (self.dma_error == DmaError.WINDOW_OVERRUN, ErrorCode.WINDOW_OVERRUN),
+            (self.overflow, ErrorCode.COUNTER_OVERFLOW),
+            (late, ErrorCode.WATCHDOG),
+        )
+        found = Signal()
+        for cause, code in reversed(causes):
+            with m.If(cause):
+                m.d.comb += [found.eq(running), report.code.eq(code)]
+        m.d.comb += registers.state.error.eq(found)
+        return found
+
+    def _events(self, m, events):
+        """The counters' inputs. An idle array is charged to the attention when that works, else to what it waits for."""
+        waiting = self.blocked_1.waiting & ~self.array_active
+        m.d.comb += [
+            events.stall_weights.eq(waiting & ~self.attention_busy),
+            events.stall_attention.eq(waiting & self.attention_busy),
+            events.stall_hazard.eq(self.array_hazard),
+            events.busy_array.eq(self.array_busy),
+            events.busy_attention.eq(self.attention_busy),
+            events.instructions.eq(self.fetched),
+            events.data_beats.eq(self.transfer),
+        ]
