@@ -103,7 +103,7 @@ REGISTERS = (
         fields=(
             Field(name="start", low=0, width=1, doc="write 1: clears done, error, counters and starts; ignored while busy or with clear"),
             Field(name="clear", low=1, width=1, doc="write 1: resets the machine, clears done, error and the counters; the windows stay"),
-            Field(name="interrupt_enable", low=2, width=1, doc="interrupt = interrupt_enable and (done or error)"),
+            Field(name="interrupt_enable", low=2, width=1, doc="irq = interrupt_enable and (done or error)"),
         ),
     ),
     Register(

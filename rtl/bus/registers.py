@@ -66,7 +66,7 @@ class ControlRegisters(wiring.Component):
     bus : In(AxiLite(12))
     commands : Out(COMMANDS)
     state : In(STATE); ``busy`` must be set in the cycle after ``start`` and until ``done`` or ``error``
-    interrupt : Out(1), level: interrupt_enable and (done or error)
+    irq : Out(1), interrupt, level: interrupt_enable and (done or error)
 
     Timing
     ------
@@ -77,7 +77,7 @@ class ControlRegisters(wiring.Component):
 
     def __init__(self, config: ControlRegistersConfig) -> None:
         self.config = config
-        super().__init__({"bus": In(AxiLite(OFFSET_BITS)), "commands": Out(COMMANDS), "state": In(STATE), "interrupt": Out(1)})
+        super().__init__({"bus": In(AxiLite(OFFSET_BITS)), "commands": Out(COMMANDS), "state": In(STATE), "irq": Out(1)})
 
     def elaborate(self, platform) -> Module:
         m = Module()
@@ -114,7 +114,7 @@ class ControlRegisters(wiring.Component):
             m.d.sync += [error.eq(0), report.eq(0)]
         with m.If(state.error & (~error | self._forget_error | restart)):
             m.d.sync += [error.eq(1), report.eq(state.report)]
-        m.d.comb += self.interrupt.eq(self.commands.interrupt_enable & (done | error))
+        m.d.comb += self.irq.eq(self.commands.interrupt_enable & (done | error))
         return {
             "control": Cat(Const(0, 2), self.commands.interrupt_enable),
             "status": Cat(state.busy, done, error),
