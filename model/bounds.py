@@ -57,7 +57,12 @@ def check_linear(name: str, layer: Linear, bits: int) -> None:
     check_within(f"{name} accumulator + bias", np.concatenate([low + layer.bias, high + layer.bias]), wide)
     check_within(f"{name} multiplier", layer.multiplier, integer.Saturation(low=0, high=(1 << integer.MULTIPLIER_BITS) - 1))
     foreign = np.setdiff1d(layer.shift, integer.REQUANTIZE_SHIFTS)
-    require(foreign.size == 0, f"{name} shift must be one of {integer.REQUANTIZE_SHIFTS}", foreign[:1], "choose it with integer.choose_multiplier")
+    require(
+        foreign.size == 0,
+        f"{name} shift must be one of {integer.REQUANTIZE_SHIFTS}",
+        foreign[:1],
+        "choose it with integer.choose_multiplier",
+    )
     check_within(f"{name} code", layer.codes, integer.unsigned(layer.planes))
     if layer.table is not None:
         check_within(f"{name} table", layer.table, integer.unsigned(bits))

@@ -17,14 +17,16 @@ from model.graph import DeitGraph, DeitShape, Layer, Linear, Norm
 
 FORMAT = "popvit-graph-1"
 _PER_CHANNEL = {"multiplier": np.uint16, "shift": np.uint8, "bias": np.int32}
+#: What numpy and zipfile raise on truncated and foreign files.
+_DAMAGED = (OSError, ValueError, EOFError, AttributeError, TypeError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError)
 _ATTENTION = ("score_multiplier", "score_shift", "dividend")
 
 
 def save_graph(path: Path | str, graph: DeitGraph, metadata: Mapping[str, object] | None = None) -> None:
     """Writes ``graph`` and JSON-like ``metadata`` (accuracies, seed). The same graph gives the same bytes."""
     check_graph(graph)
-    arrays: dict[str, np.ndarray] = {"header": np.array(json.dumps({"format": FORMAT, "shape": asdict(graph.shape), "metadata": dict(metadata or {})}))}
-    arrays["positions"] = graph.positions.astype(np.int16)
+    header = {"format": FORMAT, "shape": asdict(graph.shape), "metadata": dict(metadata or {})}
+    arrays = {"header": np.array(json.dumps(header)), "positions": graph.positions.astype(np.int16)}
     for name, layer in linears(graph):
         arrays[f"{name}.codes"] = np.packbits(layer.codes, axis=1) if layer.planes == 1 else layer.codes
         arrays.update({f"{name}.{field}": getattr(layer, field).astype(kind) for field, kind in _PER_CHANNEL.items()})
@@ -68,7 +70,7 @@ class _Reader:
         return Layer(
             norm1=self.norm(f"{index}.norm1"),
             qkv=self.linear(f"{index}.qkv", 3 * dim, dim),
-            **{field: int(value) for field, value in zip(_ATTENTION, attention)},
+            **{field: int(value) for field, value in zip(_ATTENTION, attention, strict=True)},
             projection=self.linear(f"{index}.projection", dim, dim),
             norm2=self.norm(f"{index}.norm2"),
             fc1=self.linear(f"{index}.fc1", hidden, dim, table=True),
@@ -94,7 +96,7 @@ def read_archive(path: Path | str) -> dict[str, np.ndarray]:
             return dict(archive)
     except FileNotFoundError:
         raise InputError(f"a checkpoint must exist: {path} does not; give the path of an .npz file or random:SEED") from None
-    except (OSError, ValueError, EOFError, AttributeError, TypeError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+    except _DAMAGED as error:
         raise InputError(f"a checkpoint must be a whole .npz file: {path} is not ({type(error).__name__}); write it again") from None
 
 
@@ -117,7 +119,9 @@ def _shape_of(path: Path | str, header: dict) -> DeitShape:
     except (KeyError, TypeError):
         valid = False
     if not valid or shape.bits > 8 or shape.embed_dim % shape.heads:
-        raise InputError(f"a checkpoint's shape must have positive dimensions: {path} has {str(header.get('shape'))[:80]}; lower the network again")
+        raise InputError(
+            f"a checkpoint's shape must have positive dimensions: {path} has {str(header.get('shape'))[:80]}; lower the network again"
+        )
     return shape
 
 

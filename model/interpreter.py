@@ -17,17 +17,26 @@ _FLOAT32_EXACT, _FLOAT64_EXACT = 1 << 24, 1 << 53
 
 def exact_matmul(a: np.ndarray, b: np.ndarray, bound: int) -> np.ndarray:
     """``a @ b`` of integers as int64; ``bound`` is at least the sum of the absolute products."""
+    kind = exact_kind(bound)
+    return np.matmul(a.astype(kind), b.astype(kind)).astype(np.int64)
+
+
+def exact_kind(bound: int) -> type:
+    """The float type whose every integer up to ``bound`` is exact."""
     if bound >= _FLOAT64_EXACT:
         raise OverflowError(f"an exact product needs sums below 2**53: {bound} is not")
-    kind = np.float32 if bound < _FLOAT32_EXACT else np.float64
-    return np.matmul(a.astype(kind), b.astype(kind)).astype(np.int64)
+    return np.float32 if bound < _FLOAT32_EXACT else np.float64
+
+
+def float_weights(layer: Linear, kind: type) -> np.ndarray:
+    """``integer.plane_weights`` without the detour over int64."""
+    return layer.codes.astype(kind) * kind(2) - kind((1 << layer.planes) - 1)
 
 
 def linear(u: np.ndarray, layer: Linear, bits: int, limits: integer.Saturation) -> np.ndarray:
     """``u`` (..., inputs) unsigned ``bits`` -> (..., outputs), through the table where there is one."""
-    weights = integer.plane_weights(layer.codes, layer.planes)
     bound = layer.inputs * ((1 << bits) - 1) * ((1 << layer.planes) - 1)
-    accumulator = exact_matmul(u, weights.T, bound)
+    accumulator = exact_matmul(u, float_weights(layer, exact_kind(bound)).T, bound)
     if layer.table is None:
         return integer.requantize(accumulator, layer.multiplier, layer.shift, layer.bias, limits)
     index = integer.requantize(accumulator, layer.multiplier, layer.shift, layer.bias, integer.unsigned(8))
@@ -97,7 +106,9 @@ def interpret(graph: DeitGraph, images: np.ndarray) -> dict[str, np.ndarray]:
     size, channels = graph.shape.image_size, graph.shape.channels
     images = np.asarray(images)
     if images.dtype != np.uint8 or images.shape[-3:] != (size, size, channels) or images.ndim > 4:
-        raise InputError(f"{graph.shape.name} takes uint8 images of shape ({size}, {size}, {channels}): {images.dtype} {images.shape} is not")
+        raise InputError(
+            f"{graph.shape.name} takes uint8 images of shape ({size}, {size}, {channels}): {images.dtype} {images.shape} is not"
+        )
     if images.ndim == 4:
         return _run_batch(graph, images)
     return {name: tensor[0] for name, tensor in _run_batch(graph, images[None]).items()}

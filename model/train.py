@@ -23,8 +23,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from model import data
+from model.configs import CONFIGS, config_of
 from model.errors import InputError
-from model.nets.deit import CONFIGS, DeiT, config_of
+from model.nets.deit import DeiT
 from model.quant.deit import QuantDeiT
 
 MAX_SHIFT = 1
@@ -87,15 +88,14 @@ def load_state(path: str) -> dict[str, Tensor]:
     try:
         return torch.load(path, weights_only=True)["state"]
     except (OSError, KeyError, RuntimeError) as error:
-        raise InputError(f"a training checkpoint holds a state: {path} does not ({type(error).__name__}); give a file that model.train wrote") from None
+        reason = type(error).__name__
+        raise InputError(f"a training checkpoint holds a state: {path} does not ({reason}); give a file that model.train wrote") from None
 
 
 def sets_of(arguments: argparse.Namespace) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
     """Training and test images with labels."""
-    if arguments.source == "fashion-mnist":
-        return data.fashion_mnist("train"), data.fashion_mnist("test")
-    config = config_of(arguments.model)
-    return tuple(data.random_images(n, config.image_size, config.channels, config.classes, seed) for seed, n in enumerate((1024, 256)))
+    shape = config_of(arguments.model).shape(8)
+    return data.load(arguments.source, "train", shape), data.load(arguments.source, "test", shape)
 
 
 def train(arguments: argparse.Namespace) -> float:
@@ -112,7 +112,7 @@ def train(arguments: argparse.Namespace) -> float:
     steps = arguments.epochs * (len(augmented.labels) // arguments.batch)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_factor(step, steps))
     began = time.monotonic()
-    with open(arguments.log, "w", newline="") as log, Progress(disable=not sys.stderr.isatty()) as progress:
+    with arguments.log.open("w", newline="") as log, Progress(disable=not sys.stderr.isatty()) as progress:
         rows = csv.DictWriter(log, LOG_FIELDS, lineterminator="\n")
         rows.writeheader()
         bar = progress.add_task(f"{arguments.model} {arguments.bits}", total=steps)
@@ -128,14 +128,16 @@ def train(arguments: argparse.Namespace) -> float:
             result = accuracy(forward, *test_set)
             values = (epoch, arguments.bits, f"{schedule.get_last_lr()[0]:.3g}", f"{torch.stack(losses).mean():.4f}", f"{result:.2f}",
                       f"{time.monotonic() - began:.0f}")  # fmt: skip
-            rows.writerow(dict(zip(LOG_FIELDS, values)))
+            rows.writerow(dict(zip(LOG_FIELDS, values, strict=True)))
             log.flush()
             torch.save({"model": arguments.model, "bits": arguments.bits, "seed": arguments.seed, "epoch": epoch, "accuracy": result,
                         "state": module.state_dict()}, arguments.out)  # fmt: skip
     return result
 
 
-def update(module: nn.Module, forward: Callable[[Tensor], Tensor], optimizer: torch.optim.Optimizer, images: Tensor, labels: Tensor) -> Tensor:
+def update(
+    module: nn.Module, forward: Callable[[Tensor], Tensor], optimizer: torch.optim.Optimizer, images: Tensor, labels: Tensor
+) -> Tensor:
     """One step; returns the loss."""
     loss = functional.cross_entropy(forward(images), labels, label_smoothing=LABEL_SMOOTHING)
     optimizer.zero_grad(set_to_none=True)
@@ -146,7 +148,9 @@ def update(module: nn.Module, forward: Callable[[Tensor], Tensor], optimizer: to
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m model.train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m model.train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", default="deit_micro", help=f"one of {', '.join(CONFIGS)}")
     parser.add_argument("--bits", default="8", choices=("float", *map(str, range(1, 9))), help="activation bits, or float")
     parser.add_argument("--start", help="checkpoint of an earlier run (any bits) to take the weights from")

@@ -5,30 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 from model import checkpoint
+from model.configs import CONFIGS, config_of
 from model.errors import InputError
 from model.graph import DeitGraph, DeitShape
 from model.random_graph import random_graph
 
+#: Networks that can be lowered.
+MODELS = tuple(name for name, config in CONFIGS.items() if not config.distilled)
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
 RANDOM_PREFIX = "random:"
-#: timm's dimensions of DeiT at 224: name -> (embed_dim, heads).
-_AT_224 = {"deit_tiny": (192, 3), "deit_small": (384, 6), "deit_base": (768, 12)}
-MODELS = ("deit_micro", *_AT_224)
 
 
 def shape_of(model: str, bits: int) -> DeitShape:
-    """Raises InputError for an unknown model or precision."""
-    if model.endswith("_distilled") and model.removesuffix("_distilled") in _AT_224:
-        raise InputError(f"distilled variants are not lowered yet: {model} has a second token; use {model.removesuffix('_distilled')}")
-    if model not in MODELS:
-        raise InputError(f"model must be one of {', '.join(MODELS)}: {model!r} is not; choose one of these")
-    if not 1 <= bits <= 8:
-        raise InputError(f"bits must be 1..8: {bits} is not; choose 8, 6 or 4")
-    if model == "deit_micro":
-        return DeitShape(name=model, bits=bits, image_size=28, channels=1, patch_size=7, embed_dim=64, depth=4, heads=4, hidden_dim=256, classes=10)
-    embed_dim, heads = _AT_224[model]
-    return DeitShape(name=model, bits=bits, image_size=224, channels=3, patch_size=16, embed_dim=embed_dim, depth=12, heads=heads,
-                     hidden_dim=4 * embed_dim, classes=1000)  # fmt: skip
+    """Raises InputError for an unknown model, a precision out of range and what cannot be lowered."""
+    return config_of(model).shape(bits)
 
 
 def shipped_path(model: str, bits: int) -> Path:
@@ -47,7 +37,8 @@ def load_graph_and_metadata(model: str, bits: int, source: str | None = None) ->
         return random_graph(shape, int(seed)), {"source": source}
     graph, metadata = checkpoint.load_graph(source)
     if graph.shape != shape:
-        raise InputError(f"the checkpoint must be {model} with {bits} bits: {source} is {graph.shape.name} with {graph.shape.bits}; name that model and bits")
+        found = f"{graph.shape.name} with {graph.shape.bits}"
+        raise InputError(f"the checkpoint must be {model} with {bits} bits: {source} is {found}; name that model and those bits")
     return graph, {"source": source, **metadata}
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from model.errors import InputError
+from model.graph import DeitShape
 
 #: Where Debian's package puts the set; the environment variable overrides it.
 DEBIAN_FOLDER = Path(os.sep) / "usr" / "share" / "datasets" / "fashion-mnist"
@@ -38,8 +39,20 @@ def fashion_mnist(split: str, folder: Path | None = None) -> tuple[np.ndarray, n
     return images, _read(folder / f"{prefix}-labels-idx1-ubyte.gz", _LABEL_HEADER).astype(np.int64)
 
 
-def random_images(count: int, image_size: int, channels: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def random_images(shape: DeitShape, count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Random bytes and labels of the same kind: for shapes that have no data set here."""
     rng = np.random.default_rng(seed)
-    images = rng.integers(0, 256, (count, image_size, image_size, channels), dtype=np.uint8)
-    return images, rng.integers(0, classes, count)
+    images = rng.integers(0, 256, (count, shape.image_size, shape.image_size, shape.channels), dtype=np.uint8)
+    return images, rng.integers(0, shape.classes, count)
+
+
+def load(source: str, split: str, shape: DeitShape) -> tuple[np.ndarray, np.ndarray]:
+    """Images and labels of ``split`` ("train" or "test") for a network of this shape."""
+    if source == "random":
+        return random_images(shape, 1024 if split == "train" else 256, seed=len(split))
+    if source != "fashion-mnist":
+        raise InputError(f"source must be one of {', '.join(SOURCES)}: {source!r} is not; choose one of these")
+    if (shape.image_size, shape.channels) != (_SIZE, 1):
+        taken = f"{shape.image_size}x{shape.image_size}x{shape.channels}"
+        raise InputError(f"fashion-mnist is {_SIZE}x{_SIZE}x1: {shape.name} takes {taken}; use --source random")
+    return fashion_mnist(split)

@@ -75,7 +75,7 @@ class QuantBlock(nn.Module):
         heads = block.attn.heads
         weight, bias = fold(self.weight(block.attn.qkv.weight), block.attn.qkv.bias, self.norm1)
         if calibrating:
-            for target, real in zip((self.q, self.k, self.v), functional.linear(u, weight, bias).chunk(3, -1)):
+            for target, real in zip((self.q, self.k, self.v), functional.linear(u, weight, bias).chunk(3, -1), strict=True):
                 target.calibrate(real)
         per_step = torch.stack((self.q.step, self.k.step, self.v.step)).reciprocal().repeat_interleave(embed_dim)
         qkv = self.q.codes(functional.linear(u, weight * per_step[:, None], bias * per_step))
@@ -108,7 +108,7 @@ class QuantDeiT(nn.Module):
         return codes.permute(0, 1, 3, 2, 4, 5).reshape(batch, grid * grid, -1).float()
 
     def patch_weight(self) -> tuple[Tensor, Tensor]:
-        """Patch embedding on codes in [0, 1]: normalisation folded in. Weight (embed_dim, patch_dim) before its quantizer, mean (patch_dim,)."""
+        """Patch embedding of pixels in [0, 1] with 1 / std folded in: weight (embed_dim, patch_dim), unquantized, and mean (patch_dim,)."""
         conv, config = self.net.patch_embed.proj, self.net.config
         pixels = config.patch_size**2
         weight = (conv.weight.permute(0, 2, 3, 1) / torch.tensor(config.std)).reshape(config.embed_dim, -1)
@@ -125,7 +125,7 @@ class QuantDeiT(nn.Module):
     def forward(self, images: Tensor, calibrating: bool = False) -> Tensor:
         """(batch, size, size, channels) uint8 images -> (batch, classes) logits. ``calibrating`` sets every step from this batch first."""
         x = self.embed(images)
-        for quant, block in zip(self.blocks, self.net.blocks):
+        for quant, block in zip(self.blocks, self.net.blocks, strict=True):
             x = quant(x, block, calibrating)
         u = normalize(x[:, 0], self.net.norm, self.norm, calibrating)
         return functional.linear(u, *fold(self.planes(self.net.head.weight), self.net.head.bias, self.norm))
