@@ -1,0 +1,199 @@
+"""What a design costs on the board: yosys synthesis for UltraScale+, our own counting and timing. No vendor tool.
+
+The accelerator is one row times R plus the rest: rows are one module, and synthesising it once is what makes this quick.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from amaranth.back import rtlil
+from amaranth.lib import wiring
+
+from rtl.flow import netlist, timing
+from rtl.flow.toolchain import ToolError, cache_folder, digest, run
+
+SOURCE = "estimated by yosys, before place-and-route; Vivado has not been run"
+
+_COUNTS = ("lut", "lut_raw", "lutram", "srl", "ff", "carry8", "dsp", "bram36")
+_SYNTHESIS = "synth_xilinx -family xcup -top {top} -flatten -noiopad -noclkbuf"
+_DRIVER = """
+import sys
+from pyosys import libyosys
+design = libyosys.Design()
+for line in sys.argv[1:]:
+    libyosys.run_pass(line, design)
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """What a netlist occupies, and its worst stages.
+
+    Parameters
+    ----------
+    lut : LUTs with dual-output pairs packed; lut_raw : without
+    lutram, srl : of these, LUTs that are memories and shift registers
+    ff, carry8, dsp, bram36 : flip-flops, CARRY8s, DSP48E2s, 36 Kb block memories (an 18 Kb one is half)
+    levels, carries, deepest : LUT levels and carry chains of the stage with most of both, and that stage by name
+    ns, slowest : modelled nanoseconds of the slowest stage, and that stage by name
+    other : cells that are counted nowhere, by type: black boxes, clock buffers
+
+    Resources add (the worse stage stays) and multiply by a count.
+    """
+
+    lut: int = 0
+    lut_raw: int = 0
+    lutram: int = 0
+    srl: int = 0
+    ff: int = 0
+    carry8: int = 0
+    dsp: int = 0
+    bram36: float = 0.0
+    levels: int = 0
+    carries: int = 0
+    deepest: str = ""
+    ns: float = 0.0
+    slowest: str = ""
+    other: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+    def __add__(self, more: Resources) -> Resources:
+        if not isinstance(more, Resources):
+            return NotImplemented
+        deep = max(self, more, key=lambda r: (r.levels + r.carries, r.ns))
+        slow = max(self, more, key=lambda r: r.ns)
+        return Resources(
+            **{name: getattr(self, name) + getattr(more, name) for name in _COUNTS},
+            levels=deep.levels, carries=deep.carries, deepest=deep.deepest, ns=slow.ns, slowest=slow.slowest,
+            other={name: self.other.get(name, 0) + more.other.get(name, 0) for name in sorted({*self.other, *more.other})},
+        )  # fmt: skip
+
+    def __mul__(self, count: int) -> Resources:
+        if not isinstance(count, int):
+            return NotImplemented
+        return dataclasses.replace(
+            self,
+            **{name: getattr(self, name) * count for name in _COUNTS},
+            other={name: number * count for name, number in self.other.items()},
+        )
+
+    __rmul__ = __mul__
+
+    def to_dict(self) -> dict:
+        """Plain values, for JSON."""
+        return dataclasses.asdict(self) | {"other": dict(self.other), "resource_source": SOURCE}
+
+
+def budget(board) -> dict[str, float]:
+    """What a build may occupy of `board` (a class of `boards`): its share of each resource. The rest is left to place and route."""
+    return {name: share * board.capacity[name] for name, share in board.budget_share.items()}
+
+
+def over_budget(resources: Resources, board) -> list[str]:
+    """One line for each resource that exceeds the budget; empty if the design fits."""
+    return [
+        f"{name} must be at most {allowed:,.0f} ({board.budget_share[name]:.0%} of {board.capacity[name]:,} on {board.name}): "
+        f"{getattr(resources, name):,.0f} is not"
+        for name, allowed in budget(board).items()
+        if getattr(resources, name) > allowed
+    ]
+
+
+def to_rtlil(design: wiring.Component | str, top: str) -> str:
+    """`design` as RTLIL text; text is passed through. A warning of Amaranth is an error."""
+    if isinstance(design, str):
+        return design
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        return rtlil.convert(design, name=top, emit_src=False)
+
+
+def estimate(
+    design: wiring.Component | str,
+    top: str,
+    *,
+    black_boxes: Mapping[str, wiring.Component | str] | None = None,
+    say: Callable[[str], None] | None = None,
+) -> Resources:
+    """Resources of `design`, a component or RTLIL text whose top module is `top`. Typically 10 to 60 seconds; kept by digest.
+
+    Parameters
+    ----------
+    black_boxes : modules that `design` instantiates and that are not to be counted, by name: their ports are read, their contents dropped
+    say : is told in a few words what is going on
+
+    Raises
+    ------
+    ToolError : yosys failed
+    """
+    say = say or (lambda _: None)
+    texts = {top: to_rtlil(design, top)} | {name: to_rtlil(box, name) for name, box in (black_boxes or {}).items()}
+    sources = [Path(module.__file__).read_bytes() for module in (netlist, timing)] + [Path(__file__).read_bytes()]
+    key = digest(version("pyosys"), *(part for item in texts.items() for part in item), *sources)
+    kept = cache_folder("estimate") / f"{key}.json"
+    if kept.exists():
+        return Resources(**json.loads(kept.read_text(encoding="utf-8")))
+    say(f"yosys: synthesising {top}")
+    with tempfile.TemporaryDirectory() as folder:
+        flat = _synthesise(Path(folder), top, texts)
+    say(f"timing of {top}")
+    resources = measure(flat)
+    aside = kept.with_suffix(f".{key}.part")
+    aside.write_text(json.dumps(dataclasses.asdict(resources)), encoding="utf-8")
+    aside.replace(kept)
+    return resources
+
+
+def _synthesise(folder: Path, top: str, texts: Mapping[str, str]) -> netlist.Netlist:
+    passes = []
+    for index, (name, text) in enumerate(texts.items()):
+        (folder / f"{index}.il").write_text(text, encoding="utf-8")
+        if name != top:
+            passes += [f"read_rtlil {index}.il", f"blackbox {name}"]
+    passes += ["read_rtlil 0.il", _SYNTHESIS.format(top=top), f"select {top}", "write_json -selected flat.json"]
+    run([sys.executable, "-c", _DRIVER, *(f"tee -q -a yosys.log {line}" for line in passes)], what=f"synthesis of {top}", cwd=folder)
+    return netlist.Netlist.load(folder / "flat.json", top)
+
+
+def measure(flat: netlist.Netlist) -> Resources:
+    """Counts and worst stages of a flat netlist."""
+    paths = timing.Timing(flat)
+    if paths.loops:
+        raise ToolError(f"the netlist has a combinational loop: {paths.loops} bits lie on one")
+    slow, deep = paths.slowest(), paths.deepest()
+    return Resources(
+        **netlist.occupied(flat), levels=deep.levels, carries=deep.carries, deepest=str(deep), ns=slow.ns, slowest=str(slow)
+    )
+
+
+def estimate_accelerator(
+    row: wiring.Component | str,
+    rest: wiring.Component | str,
+    rows: int,
+    *,
+    row_module: str = "row",
+    top: str = "accelerator",
+    say: Callable[[str], None] | None = None,
+) -> dict[str, Resources]:
+    """`row`, `rest` and `total` = rows x row + rest. `rest` instantiates `row_module` `rows` times, as a black box.
+
+    Raises
+    ------
+    ValueError : `rest` has another number of rows
+    """
+    row_text = to_rtlil(row, row_module)
+    one = estimate(row_text, row_module, say=say)
+    others = estimate(rest, top, black_boxes={row_module: row_text}, say=say)
+    found = others.other.get(row_module, 0)
+    if found != rows:
+        raise ValueError(f"{top} must hold {rows} instances of {row_module}: it holds {found}")
+    others = dataclasses.replace(others, other={name: count for name, count in others.other.items() if name != row_module})
+    return {"row": one, "rest": others, "total": one * rows + others}
