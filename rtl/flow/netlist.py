@@ -49,6 +49,10 @@ class Cell:
         """Every input bit that is a net."""
         return [bit for port, bits in self.pins.items() if port not in self.outputs for bit in bits if isinstance(bit, int)]
 
+    def output_bits(self) -> list[int]:
+        """Every output bit that is a net."""
+        return [bit for port in sorted(self.outputs) for bit in self.pins.get(port, []) if isinstance(bit, int)]
+
 
 @dataclass(frozen=True)
 class Netlist:

@@ -175,7 +175,7 @@ class Timing:
 
     def __init__(self, netlist: Netlist):
         self.netlist = netlist
-        luts = {bit for cell in netlist.cells if cell.type in LUT_INPUTS or cell.type == "LUT6_2" for p in cell.outputs for bit in cell.pins.get(p, [])}
+        luts = {bit for cell in netlist.cells if cell.type in LUT_INPUTS or cell.type == "LUT6_2" for bit in cell.output_bits()}
         self._into: dict[object, list[Arc]] = {}
         for cell in netlist.cells:
             for arc in _arcs(cell, luts):
