@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Module, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -112,6 +112,8 @@ class TableWriter(wiring.Component):
         with m.If(begins_late):
             m.d.sync += [
                 second.eq(opens_late),
-                self.enable.eq(Mux(opens_late, 1, (self.enable << 1)[: self.layout.chunks])),
-                self.enable_shared.eq(Mux(opens_late, 1, (self.enable_shared << 1)[: self.layout.chunks] | second)),
+                self.enable.eq((self.enable << 1)[: self.layout.chunks]),
+                self.enable_shared.eq((self.enable_shared << 1)[: self.layout.chunks] | second),
             ]
+        with m.If(opens_late):  # implies begins_late; written last, so that it becomes the reset pin of these registers
+            m.d.sync += [self.enable.eq(1), self.enable_shared.eq(1)]
