@@ -80,8 +80,7 @@ class LayerNormStatisticsConfig:
     @property
     def finish_latency(self) -> int:
         """Cycles from ``last`` until the results can be read, and from one ``last`` to the next."""
-        sizes = self.root_divide
-        return 2 * (MultiplyAdd.latency + 1) + sizes.root_bits + sizes.quotient_bits + 3
+        return 2 * (MultiplyAdd.latency + 1) + self.root_divide.latency + 1
 
     def build(self) -> LayerNormStatistics:
         return LayerNormStatistics(self)

@@ -29,6 +29,12 @@ class RootDivideConfig:
         require(self.radicand_bits % 2 == 0, "radicand_bits must be even", self.radicand_bits, "add one")
         require(self.quotient_bits >= self.root_bits, "quotient_bits must be at least radicand_bits / 2", self.quotient_bits, "use more")
         require(
+            self.dividend >= 1 << self.quotient_bits,
+            "dividend must be at least 2**quotient_bits, so that a root of 0 and of 1 give the limit",
+            self.dividend,
+            "use fewer quotient_bits",
+        )
+        require(
             self.dividend >> self.quotient_bits < 1 << (self.root_bits + 1),
             "dividend must be below 2**(quotient_bits + radicand_bits / 2 + 1)",
             self.dividend,
@@ -38,6 +44,11 @@ class RootDivideConfig:
     @property
     def root_bits(self) -> int:
         return self.radicand_bits // 2
+
+    @property
+    def latency(self) -> int:
+        """Cycles from ``start`` to ``done``."""
+        return self.root_bits + self.quotient_bits + 2
 
     def build(self) -> RootDivide:
         return RootDivide(self)
@@ -77,7 +88,7 @@ class RootDivide(wiring.Component):
 
     def __init__(self, config: RootDivideConfig):
         self.config = config
-        self.latency = config.root_bits + config.quotient_bits + 2
+        self.latency = config.latency
         super().__init__({
             "start": In(1),
             "radicand": In(config.radicand_bits),

@@ -1,0 +1,33 @@
+"""Bench of `Residual` against `model.integer.add_residual`."""
+
+import cocotb
+import numpy as np
+
+from model import integer
+from sim_tests.cocotb.helpers import bench_parameters, bench_random, idle_stream, start
+from sim_tests.cocotb.skewed import check_pipeline
+
+EXTREMES = (-32768, -32767, -16384, -1, 0, 1, 16384, 32766, 32767)
+
+
+@cocotb.test(timeout_time=10, timeout_unit="ms")
+@cocotb.parametrize(data=["random", "extremes"], stall=["free", "gaps"])
+async def matches_model(dut, data: str, stall: str) -> None:
+    rng = bench_random(f"{data} {stall}")
+    numbers = np.random.default_rng(rng.getrandbits(64))
+    if data == "random":
+        residual, update = numbers.integers(-32768, 32768, (2, 1000))
+    else:
+        residual, update = (axis.ravel() for axis in np.meshgrid(EXTREMES, EXTREMES))
+    idle_stream(dut, sources=["i"], sinks=[])
+    await start(dut)
+    await check_pipeline(
+        dut,
+        stream="i",
+        columns={"i__payload": ((residual & 0xFFFF) | (update & 0xFFFF) << 16, 0)},
+        expected=[int(value) & 0xFFFF for value in integer.add_residual(residual, update)],
+        latency=bench_parameters()["latency"],
+        gap=0.0 if stall == "free" else 0.5,
+        rng=rng,
+        what=f"{data}, {stall}",
+    )

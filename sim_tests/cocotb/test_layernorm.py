@@ -1,0 +1,47 @@
+"""Both halves of LayerNorm: bit-exact and exact to the cycle."""
+
+import pytest
+
+from rtl.errors import InputError
+from rtl.units.layernorm import LayerNormNormalize, LayerNormNormalizeConfig, LayerNormStatisticsConfig
+from sim_tests.cocotb.runner import run_bench
+from sim_tests.units.shells import AlwaysReadyShell
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 6, 8])
+def test_normalize(bits: int) -> None:
+    parameters = {"bits": bits, "offsets": LayerNormNormalize.OFFSETS, "latency": LayerNormNormalize.latency}
+    unit = AlwaysReadyShell(LayerNormNormalizeConfig(bits=bits).build())
+    run_bench(unit, module="sim_tests.cocotb.bench_layernorm", parameters=parameters, name="layernorm_normalize")
+
+
+@pytest.mark.parametrize("embed_dim, passes", [(64, 1), (64, 3), (192, 3), (768, 3), (1024, 2)])
+def test_statistics(embed_dim: int, passes: int) -> None:
+    config = LayerNormStatisticsConfig(embed_dim=embed_dim, passes=passes)
+    parameters = {"embed_dim": embed_dim, "passes": passes, "pass_bits": config.pass_bits, "finish_latency": config.finish_latency}
+    unit = AlwaysReadyShell(config.build())
+    run_bench(unit, module="sim_tests.cocotb.bench_layernorm_statistics", parameters=parameters, name="layernorm_statistics")
+
+
+def test_published_timing() -> None:
+    assert LayerNormNormalize.latency == 11
+    assert [LayerNormNormalize.OFFSETS[port] for port in ("minus_mean2", "rsqrt", "gamma", "beta")] == [0, 1, 6, 6]
+    assert [LayerNormStatisticsConfig(embed_dim=width).finish_latency for width in (64, 192, 384, 768, 1024)] == [58, 59, 60, 60, 60]
+
+
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        ({"embed_dim": 66}, "embed_dim must be a multiple of 4: 66 does not; round it up"),
+        ({"embed_dim": 2048}, r"embed_dim must be 4\.\.1024: 2048 does not"),
+        ({"passes": 0}, r"passes must be 1\.\.16: 0 does not; use more rows"),
+    ],
+)
+def test_wrong_parameters(wrong: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        LayerNormStatisticsConfig(**wrong)
+
+
+def test_wrong_bits() -> None:
+    with pytest.raises(InputError, match=r"bits must be 1\.\.8: 0 does not"):
+        LayerNormNormalizeConfig(bits=0)
