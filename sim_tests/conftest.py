@@ -21,7 +21,7 @@ def pytest_report_header(config: pytest.Config) -> str:
 @pytest.fixture
 def seed(request: pytest.FixtureRequest) -> int:
     """The number given as ``--seed``."""
-    return request.config.getoption("--seed")
+    return int(request.config.getoption("--seed", 1))
 
 
 @pytest.fixture
