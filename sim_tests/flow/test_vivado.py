@@ -1,0 +1,130 @@
+"""The Vivado project: its bytes, and both scripts in a stub interpreter with seeded faults. Vivado itself is not run."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from boards import platform
+from rtl.errors import InputError
+from rtl.flow.vivado import NOTICE, module_ports, write_project
+
+STUB = Path(__file__).with_name("vivado_stub.tcl")
+PART = platform("zcu102").part
+
+ACCELERATOR = """\
+module accelerator(s_axi_control_araddr, s_axi_control_arvalid, m_axi_program_araddr, m_axi_program_arvalid, m_axi_data_araddr,
+    m_axi_data_arvalid, trace, interrupt, clk, rst);
+  input clk;
+  wire clk;
+  input rst;
+  wire rst;
+  input [11:0] s_axi_control_araddr;
+  wire [11:0] s_axi_control_araddr;
+  input s_axi_control_arvalid;
+  wire s_axi_control_arvalid;
+  output [39:0] m_axi_program_araddr;
+  wire [39:0] m_axi_program_araddr;
+  output m_axi_program_arvalid;
+  wire m_axi_program_arvalid;
+  output [39:0] m_axi_data_araddr;
+  wire [39:0] m_axi_data_araddr;
+  output m_axi_data_arvalid;
+  wire m_axi_data_arvalid;
+  output [31:0] trace;
+  wire [31:0] trace;
+  output interrupt;
+  wire interrupt;
+endmodule
+"""
+
+
+@pytest.fixture
+def project(tmp_path):
+    source = tmp_path / "accelerator.v"
+    source.write_text(ACCELERATOR)
+    write_project(tmp_path / "vivado", [source], "accelerator", PART, 250)
+    return tmp_path / "vivado"
+
+
+def run_stub(script):
+    if shutil.which("tclsh") is None:
+        pytest.skip("tclsh is not installed")
+    return subprocess.run(["tclsh", str(STUB), str(script)], capture_output=True, text=True)
+
+
+def replace(path, old, new):
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def test_same_input_same_bytes_and_no_absolute_path(project, tmp_path):
+    source = tmp_path / "accelerator.v"
+    again = write_project(tmp_path / "again", [source], "accelerator", PART, 250)
+    assert len(again) == 5
+    for path in again:
+        twin = project / path.relative_to(tmp_path / "again")
+        assert path.read_bytes() == twin.read_bytes()
+        assert str(tmp_path) not in path.read_text()
+    for name in ("constraints.xdc", "project.tcl", "system.tcl", "verilog/accelerator_shell.v"):
+        assert NOTICE in (project / name).read_text()
+
+
+def test_clock_and_part(project):
+    assert "create_clock -name clk -period 4.000 [get_ports clk]" in (project / "constraints.xdc").read_text()
+    assert f"-part {PART} " in (project / "project.tcl").read_text()
+
+
+def test_shell_has_the_buses_and_no_trace(project):
+    text = (project / "verilog" / "accelerator_shell.v").read_text()
+    assert "input wire [11:0] s_axi_control_araddr," in text and "output wire interrupt\n" in text
+    assert "trace" not in text and ".rst(~aresetn)" in text
+
+
+def test_ports_are_read_with_their_widths():
+    ports = {port.name: (port.direction, port.width) for port in module_ports(ACCELERATOR, "accelerator")}
+    assert ports["m_axi_data_araddr"] == ("output", 40) and ports["clk"] == ("input", 1) and len(ports) == 10
+
+
+@pytest.mark.parametrize("script", ["project.tcl", "system.tcl"])
+def test_script_passes_the_stub(project, script):
+    done = run_stub(project / script)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "last stage: open" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "status", "message"),
+    [
+        ("project.tcl", "launch_runs synth_1", "lanch_runs synth_1", 2, "unknown Vivado command: lanch_runs"),
+        ("project.tcl", "-part xczu9eg-ffvb1156-2-e", "-part xczu9eg-ffvb1156-3-e", 1, "part is not"),
+        ("project.tcl", "verilog/accelerator.v", "verilog/accelerater.v", 1, "no such file"),
+        ("project.tcl", "-norecurse [list [file", "-nonrecurse [list [file", 1, "no option -nonrecurse"),
+        ("project.tcl", "launch_runs synth_1\nwait_on_run synth_1\n", "", 1, "implementation before synthesis"),
+        ("constraints.xdc", "[get_ports clk]", "[get_ports clock]", 1, "no port clock on accelerator"),
+        ("constraints.xdc", "create_clock", "create_clok", 2, "unknown Vivado command: create_clok"),
+        ("system.tcl", "accelerator/m_axi_data]", "accelerator/m_axi_date]", 1, "no pin accelerator/m_axi_date"),
+        ("system.tcl", "accelerator/aclk", "", 1, "accelerator/aclk is not connected"),
+        ("system.tcl", "S_AXI_HP1_FPD", "S_AXI_HP0_FPD", 1, "ps/S_AXI_HP0_FPD is driven twice"),
+        ("verilog/accelerator_shell.v", "m_axi_program", "m_axi_programme", 1, "no pin accelerator/m_axi_program"),
+    ],
+)
+def test_seeded_faults_are_found(project, file, old, new, status, message):
+    replace(project / file, old, new)
+    done = run_stub(project / ("system.tcl" if file.startswith(("system", "verilog")) else "project.tcl"))
+    assert done.returncode == status
+    assert message in done.stderr
+
+
+def test_wrong_input_is_one_line(tmp_path):
+    source = tmp_path / "other.v"
+    source.write_text("module other(clk);\n  input clk;\nendmodule\n")
+    with pytest.raises(InputError, match=r"^the sources must hold the top module: accelerator is not there; name another top$"):
+        write_project(tmp_path / "out", [source], "accelerator", PART, 250)
+    with pytest.raises(InputError, match=r"other lacks rst, interrupt, s_axi_control_arvalid"):
+        write_project(tmp_path / "out", [source], "other", PART, 250)
+    with pytest.raises(InputError, match=r"^clock_mhz must be positive: 0 is not; give the clock in MHz$"):
+        write_project(tmp_path / "out", [source], "other", PART, 0)
+    assert not (tmp_path / "out").exists()
