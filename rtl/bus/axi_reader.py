@@ -125,6 +125,7 @@ class AxiReader(wiring.Component):
         with m.Elif(ar.ready):
             m.d.sync += ar.valid.eq(0)
         asked = Mux(issue, splitter.o.p.beats, 0)
+        self.observed = {"outstanding": outstanding, "free": free, "draining": draining, "beats": beats, "part": splitter.o}  # for proofs
         m.d.sync += [outstanding.eq(outstanding + asked - arrive), free.eq(free - asked + deliver)]
 
         self._elaborate_output(m, beats)

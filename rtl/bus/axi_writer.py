@@ -111,6 +111,7 @@ class AxiWriter(wiring.Component):
             m.d.sync += [aw.p.addr.eq(splitter.o.p.address), aw.p.len.eq(splitter.o.p.beats - 1), aw.valid.eq(1)]
         with m.Elif(aw.ready):
             m.d.sync += aw.valid.eq(0)
+        self.observed = {"outstanding": outstanding, "lengths": lengths, "part": splitter.o}  # for proofs
         m.d.sync += outstanding.eq(outstanding + issue - b.valid)
 
         self._elaborate_data(m, lengths, halted)
