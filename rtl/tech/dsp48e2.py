@@ -15,12 +15,12 @@ slice adds 2^18 through its C port instead: the low lane is then never negative,
 bit 18 inverted above bits 17..0. That costs one inverter where the correction costs an adder of 19 bits per cascade.
 """
 
-from amaranth.hdl import Cat, ClockSignal, Const, Instance, Module, Signal, signed, unsigned
+from amaranth.hdl import Cat, ClockSignal, Const, Instance, Module, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from rtl.tech.generic import Generic
-from rtl.tech.ultrascale import Ultrascale
+from rtl.tech.ultrascale import Ultrascale, carry_chain, dual_lut
 
 __all__ = ["MultiplyAdd", "PairCascade", "PairProduct", "cascade_latency", "cascade_lengths", "generic", "pair_sum_width",
            "product_latency", "product_stagger", "ultrascale"]
@@ -132,7 +132,12 @@ class _Generic(Generic):
                     operands = (delay(m, x[k], 0 if unit.x_staggered else k), delay(m, unit.y[k], 0 if unit.y_staggered else k))
                 exact = exact + operands[0] * operands[1]
             remaining = SLICE_LATENCY if staggered else unit.latency
-            m.d.comb += total.eq(delay(m, _extend(m, exact, total.shape().width), remaining))
+            flip = -1 << (len(total) - 1) if total is unit.sum0 and unit.flipped else 0
+            m.d.comb += total.eq(delay(m, _extend(m, exact, len(total)), remaining) ^ flip)
+
+    def add_signed(self, m, terms, width):
+        """Sum of up to three (signed value, whether its sign bit is inverted)."""
+        return sum((value ^ (-1 << (len(value) - 1)) if flipped else value).as_signed() for value, flipped in terms)
 
 
 class _UltraScale(Ultrascale):
@@ -157,9 +162,37 @@ class _UltraScale(Ultrascale):
             p, pcin = _slice(m, f"dsp{k}", a=x0, a_registers=1 + in_slice, d=Cat(Const(0, LANE_BITS), x1).as_signed(), b=y,
                              **(first if k == 0 else {"opmode": _MULTIPLY_PLUS_PCIN, "pcin": pcin}))
         m.d.comb += [
-            unit.sum0.eq(Cat(p[:LANE_BITS - 1], ~p[LANE_BITS - 1]).as_signed()),
+            unit.sum0.eq((p[:LANE_BITS] if unit.flipped else Cat(p[:LANE_BITS - 1], ~p[LANE_BITS - 1])).as_signed()),
             unit.sum1.eq(p[LANE_BITS:2 * LANE_BITS].as_signed()),
         ]
+
+    def add_signed(self, m, terms, width):
+        """One LUT per bit, as `Ultrascale.add`; an inverted sign bit is put right inside the LUTs that read it, not by one before them."""
+        signs, values = [flipped for _, flipped in terms], [value for value, _ in terms]
+        propagate, generate, carry = [], [], Const(0, 1)
+        for index in range(width):
+            bits = [value[min(index, len(value) - 1)] for value in values]
+            flips = [flip and index >= len(value) - 1 for value, flip in zip(values, signs, strict=True)]
+            upper, lower = _adder_functions(flips)
+            o6, o5 = dual_lut(m, [*bits, carry], upper, lower)
+            propagate.append(o6)
+            generate.append(carry)
+            carry = o5
+        return carry_chain(m, propagate, generate)
+
+
+def _adder_functions(flips):
+    """Carry-save sum and carry of two or three bits, some of them inverted; the input after them is the carry from below."""
+    def true_bits(inputs):
+        return [bit ^ flip for bit, flip in zip(inputs, flips, strict=False)]
+
+    def upper(*inputs):
+        return sum(true_bits(inputs)) + inputs[len(flips)] & 1
+
+    def lower(*inputs):
+        return int(sum(true_bits(inputs)) >= 2)
+
+    return upper, lower
 
 
 generic = _Generic()
@@ -225,6 +258,8 @@ class PairCascade(_PairUnit):
     x_staggered, y_staggered : bool
         The caller presents lane k of x0 and x1 (of y) k cycles after lane 0, which saves the shift registers of that operand:
         up to 16 (9) LUTs per lane. Operands that hop from row to row can be staggered once, at row 0.
+    keep_offset : bool
+        `sum0` may come with its sign bit inverted, as the slice leaves it, for an adder that puts it right; `flipped` says so.
 
     Members
     -------
@@ -241,10 +276,11 @@ class PairCascade(_PairUnit):
     ValueError : more lanes than the low lane of the packed word can add.
     """
 
-    def __init__(self, lanes, technology=generic, **staggered):
+    def __init__(self, lanes, technology=generic, *, keep_offset=False, **staggered):
         if lanes > CASCADE_LANES:
             raise ValueError(f"a cascade adds at most {CASCADE_LANES} lanes: got {lanes}; use PairProduct")
         super().__init__(lanes, technology, **staggered)
+        self.flipped = keep_offset and pair_sum_width(lanes) == LANE_BITS
 
     @property
     def latency(self):
@@ -277,27 +313,27 @@ class PairProduct(_PairUnit):
         lengths = cascade_lengths(self.lanes)
         sums, start = ([], []), 0
         for index, length in enumerate(lengths):
-            cascade = PairCascade(length, self.technology, x_staggered=self.x_staggered, y_staggered=self.y_staggered)
+            cascade = PairCascade(length, self.technology, keep_offset=len(lengths) > 1,
+                                  x_staggered=self.x_staggered, y_staggered=self.y_staggered)
             m.submodules[f"cascade{index}"] = cascade
             for name in ("x0", "x1", "y"):
                 m.d.comb += [getattr(cascade, name)[k].eq(getattr(self, name)[start + k]) for k in range(length)]
-            for partial, column in zip((cascade.sum0, cascade.sum1), sums, strict=True):
-                column.append(delay(m, partial, lengths[0] - length))
+            sums[0].append((delay(m, cascade.sum0, lengths[0] - length), cascade.flipped))
+            sums[1].append((delay(m, cascade.sum1, lengths[0] - length), False))
             start += length
         m.d.comb += [self.sum0.eq(_add_tree(m, sums[0], self.technology)), self.sum1.eq(_add_tree(m, sums[1], self.technology))]
         return m
 
 
-def _add_tree(m, values, technology):
-    """Sum of signed `values`, three per adder, a register after each level."""
-    while len(values) > 1:
+def _add_tree(m, terms, technology):
+    """Sum of (signed value, whether its sign bit is inverted), three per adder, a register after each level."""
+    while len(terms) > 1:
         level = []
-        for start in range(0, len(values), 3):
-            terms = values[start:start + 3]
-            width = max(len(term) for term in terms) + (len(terms) - 1)
+        for start in range(0, len(terms), 3):
+            some = terms[start:start + 3]
+            width = max(len(value) for value, _ in some) + len(some) - 1
             partial = Signal(signed(width), reset_less=True)
-            wide = [_extend(m, term, width).as_unsigned() for term in terms]
-            m.d.sync += partial.eq(technology.add(m, wide, unsigned(width)) if len(terms) > 1 else terms[0])
-            level.append(partial)
-        values = level
-    return values[0]
+            m.d.sync += partial.eq(technology.add_signed(m, some, width))
+            level.append((partial, False))
+        terms = level
+    return terms[0][0]
