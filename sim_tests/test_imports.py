@@ -34,7 +34,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "contract": (),
     "numbers": ("contract",),
     "networks": ("contract", "numbers"),
-    "boards": (),
+    "boards": ("contract", "ground"),
     "ground": ("contract",),
     "leaves": ("contract", "ground"),
     "buses": HARDWARE,
