@@ -114,6 +114,6 @@ def interpret(graph: DeitGraph, images: np.ndarray) -> dict[str, np.ndarray]:
     return {name: tensor[0] for name, tensor in _run_batch(graph, images[None]).items()}
 
 
-def logits_of(graph: DeitGraph, images: np.ndarray, batch: int = 250) -> np.ndarray:
+def logits_of(graph: DeitGraph, images: np.ndarray, batch: int = 25) -> np.ndarray:
     """(images, classes) int64, in batches that stay in the cache."""
     return np.concatenate([interpret(graph, images[i : i + batch])["logits"] for i in range(0, len(images), batch)])

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from model import data, integer
-from model.bounds import check_graph
+from model.bounds import check_graph, require
 from model.checkpoint import save_graph
 from model.configs import config_of
 from model.errors import InputError
@@ -30,7 +30,7 @@ from model.random_graph import hidden_table
 #: The largest value seen in calibration lands at this part of the 16-bit range.
 HEADROOM = 2
 #: Requantize ratios must stay below 16 (``integer.choose_multiplier``).
-_RATIO_LIMIT = 15.9
+_RATIO_LIMIT, _RATIO_TARGET = 15.99, 15.9
 _CALIBRATION_IMAGES = 512
 
 
@@ -70,6 +70,7 @@ def lower_linear(weight: Tensor, bias: Tensor | np.ndarray, quantizer: BinaryWei
     codes = quantizer.codes(weight).numpy()
     row_sums = integer.plane_weights(codes, quantizer.planes).sum(1)
     ratios = _numpy(quantizer.scale(weight)).reshape(-1) * source.step / out_step
+    require(ratios.max() < _RATIO_LIMIT, "requantize ratios must stay below 16", ratios.max(), "train with a larger output step")
     multiplier, shift = np.array([integer.choose_multiplier(ratio) for ratio in ratios], dtype=np.int64).T
     bias = (_numpy(bias) if isinstance(bias, Tensor) else bias) / out_step + out_zero
     folded = -source.zero * row_sums + bias / (multiplier / 2.0**shift)
@@ -121,8 +122,8 @@ def residual_step(network: QuantDeiT, largest: float) -> float:
     steps = [HEADROOM * largest / top]
     for quant, block in zip(network.blocks, network.net.blocks, strict=True):
         for linear, source in ((block.attn.proj, quant.attention), (block.mlp.fc2, quant.hidden)):
-            steps.append(_largest_scale(BinaryWeight(), linear.weight) * float(source.step) / _RATIO_LIMIT)
-    steps.append(_largest_scale(network.planes, network.patch_weight()[0]) / ((1 << network.bits) - 1) / _RATIO_LIMIT)
+            steps.append(_largest_scale(BinaryWeight(), linear.weight) * float(source.step) / _RATIO_TARGET)
+    steps.append(_largest_scale(network.planes, network.patch_weight()[0]) / ((1 << network.bits) - 1) / _RATIO_TARGET)
     return max(steps)
 
 
@@ -138,7 +139,7 @@ def lower(network: QuantDeiT, images: np.ndarray) -> DeitGraph:
     step = residual_step(network, largest)
     top = (1 << (integer.RESIDUAL_BITS - 1)) - 1
     head_source = Source.of(network.norm)
-    head_limit = _largest_scale(network.planes, net.head.weight) * head_source.step / _RATIO_LIMIT
+    head_limit = _largest_scale(network.planes, net.head.weight) * head_source.step / _RATIO_TARGET
     patch_weight, mean = network.patch_weight()
     patch_bias = _numpy(net.patch_embed.proj.bias) - _numpy(network.planes(patch_weight)) @ _numpy(mean)
     positions = _numpy(net.pos_embed)[0].copy()

@@ -92,12 +92,12 @@ class _Builder:
 
     def linear(self, outputs: int, inputs: int, source: _Source, deviation: float, *, planes: int = 1, center: float = 0.0,
                table: np.ndarray | None = None) -> Linear:  # fmt: skip
-        """A layer whose requantized output deviates by ``deviation`` about ``center``."""
+        """A layer whose requantized output deviates by ``deviation`` about ``center``, or by less where the ratio would reach 16."""
         codes = self.codes(outputs, inputs, planes)
         row_sums = 2 * codes.sum(1, dtype=np.int64) - inputs * ((1 << planes) - 1)
         weight = 1.0 if planes == 1 else 2 * _PLANE_DEVIATION
         accumulated = source.rms * weight * math.sqrt(inputs)
-        ratios = deviation / accumulated * (1 + 0.05 * self.rng.random(outputs))
+        ratios = min(deviation / accumulated, _RATIO_LIMIT) * (1 + 0.05 * self.rng.random(outputs))
         multiplier, shift = np.array([integer.choose_multiplier(ratio) for ratio in ratios], dtype=np.int64).T
         bias = center / ratios - source.zero * row_sums + 0.1 * accumulated * self.rng.standard_normal(outputs)
         return Linear(codes=codes, planes=planes, multiplier=multiplier, shift=shift, bias=_fixed(bias, 0), table=table)

@@ -11,24 +11,40 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from model.integer import SCORE_BITS, SCORE_STEP
+from model.integer import BETA_FRACTION, GAMMA_FRACTION, SCORE_BITS, SCORE_STEP
 from model.nets.deit import NORM_EPSILON, Block, DeiT
-from model.quant.quantizers import BinaryWeight, LearnedStep, PlaneWeight, affine, round_clamp
+from model.quant.quantizers import BinaryWeight, LearnedStep, PlaneWeight, affine, fixed_point, round_clamp, straight_through
 
 #: GELU's minimum is -0.16997: hidden activations are stored as codes above this.
 GELU_OFFSET = -0.17
 
 
-def fold(weight: Tensor, bias: Tensor, source: LearnedStep) -> tuple[Tensor, Tensor]:
-    """Weight and bias that act on the codes of ``source`` instead of on its real values."""
-    return weight * source.step, bias + (source.offset - source.step * source.zero) * weight.sum(1)
+def fold(
+    quantizer: BinaryWeight | PlaneWeight,
+    weight: Tensor,
+    bias: Tensor,
+    source: LearnedStep,
+    out_step: Tensor | float = 1.0,
+    out_zero: float = 0.0,
+) -> tuple[Tensor, Tensor]:
+    """Weight and constant that take codes of ``source`` to ``value / out_step + out_zero``; ``out_step`` a scalar or (outputs,).
+
+    The constant is rounded to whole units of the accumulator, as it will be after lowering: with few bits a unit is no small thing.
+    """
+    unit = quantizer.scale(weight).squeeze(1) * (source.step / out_step)
+    weight = quantizer(weight)
+    constant = (bias + (source.offset - source.step * source.zero) * weight.sum(1)) / out_step + out_zero
+    constant = straight_through(constant, unit * (constant / unit).round())
+    scale = source.step / out_step
+    return weight * (scale[:, None] if scale.ndim else scale), constant
 
 
 def normalize(x: Tensor, norm: nn.LayerNorm, target: LearnedStep, calibrating: bool) -> Tensor:
-    """LayerNorm straight into the codes of ``target``."""
+    """LayerNorm straight into the codes of ``target``, gamma and beta at their fixed-point resolution."""
     if calibrating:
         target.calibrate(functional.layer_norm(x, x.shape[-1:], norm.weight, norm.bias, NORM_EPSILON))
-    gamma, beta = norm.weight / target.step, norm.bias / target.step + target.zero
+    gamma = fixed_point(norm.weight / target.step, GAMMA_FRACTION)
+    beta = fixed_point(norm.bias / target.step + target.zero, BETA_FRACTION)
     return target.codes(functional.layer_norm(x, x.shape[-1:], gamma, beta, NORM_EPSILON))
 
 
@@ -58,27 +74,27 @@ class QuantBlock(nn.Module):
 
     def _mlp(self, u: Tensor, block: Block, calibrating: bool) -> Tensor:
         """Codes of norm2 -> fc2's output."""
-        weight, bias = fold(self.weight(block.mlp.fc1.weight), block.mlp.fc1.bias, self.norm2)
-        before, hidden = self.preactivation, self.hidden
+        fc1, fc2, before, hidden = block.mlp.fc1, block.mlp.fc2, self.preactivation, self.hidden
         if calibrating:
-            before.calibrate(functional.linear(u, weight, bias))
-        codes = before.codes(functional.linear(u, weight / before.step, bias / before.step + before.zero))
+            before.calibrate(functional.linear(u, *fold(self.weight, fc1.weight, fc1.bias, self.norm2)))
+        codes = before.codes(functional.linear(u, *fold(self.weight, fc1.weight, fc1.bias, self.norm2, before.step, before.zero)))
         active = functional.gelu(affine(codes, before.step, -before.step * before.zero))
         if calibrating:
             hidden.calibrate(active)
         codes = hidden.codes(affine(active, 1 / hidden.step, -GELU_OFFSET / hidden.step))
-        return functional.linear(codes, *fold(self.weight(block.mlp.fc2.weight), block.mlp.fc2.bias, hidden))
+        return functional.linear(codes, *fold(self.weight, fc2.weight, fc2.bias, hidden))
 
     def _attend(self, u: Tensor, block: Block, calibrating: bool) -> Tensor:
         """Codes of norm1 -> the projection's output."""
         batch, tokens, embed_dim = u.shape
         heads = block.attn.heads
-        weight, bias = fold(self.weight(block.attn.qkv.weight), block.attn.qkv.bias, self.norm1)
+        layer = block.attn.qkv
         if calibrating:
-            for target, real in zip((self.q, self.k, self.v), functional.linear(u, weight, bias).chunk(3, -1), strict=True):
-                target.calibrate(real)
-        per_step = torch.stack((self.q.step, self.k.step, self.v.step)).reciprocal().repeat_interleave(embed_dim)
-        qkv = self.q.codes(functional.linear(u, weight * per_step[:, None], bias * per_step))
+            real = functional.linear(u, *fold(self.weight, layer.weight, layer.bias, self.norm1))
+            for target, part in zip((self.q, self.k, self.v), real.chunk(3, -1), strict=True):
+                target.calibrate(part)
+        steps = torch.stack((self.q.step, self.k.step, self.v.step)).repeat_interleave(embed_dim)
+        qkv = self.q.codes(functional.linear(u, *fold(self.weight, layer.weight, layer.bias, self.norm1, steps)))
         q, k, v = qkv.reshape(batch, tokens, 3, heads, embed_dim // heads).permute(2, 0, 3, 1, 4).unbind(0)
         to_score = self.q.step * self.k.step / ((embed_dim // heads) ** 0.5 * SCORE_STEP)
         scores = round_clamp((q * to_score) @ k.transpose(-1, -2), -(1 << (SCORE_BITS - 1)), (1 << (SCORE_BITS - 1)) - 1)
@@ -87,7 +103,7 @@ class QuantBlock(nn.Module):
         if calibrating:
             self.attention.calibrate(out * self.v.step)
         out = self.attention.codes(affine(out, self.v.step / self.attention.step, torch.tensor(self.attention.zero)))
-        return functional.linear(out, *fold(self.weight(block.attn.proj.weight), block.attn.proj.bias, self.attention))
+        return functional.linear(out, *fold(self.weight, block.attn.proj.weight, block.attn.proj.bias, self.attention))
 
 
 class QuantDeiT(nn.Module):
@@ -128,4 +144,4 @@ class QuantDeiT(nn.Module):
         for quant, block in zip(self.blocks, self.net.blocks, strict=True):
             x = quant(x, block, calibrating)
         u = normalize(x[:, 0], self.net.norm, self.norm, calibrating)
-        return functional.linear(u, *fold(self.planes(self.net.head.weight), self.net.head.bias, self.norm))
+        return functional.linear(u, *fold(self.planes, self.net.head.weight, self.net.head.bias, self.norm))

@@ -11,6 +11,16 @@ from torch import Tensor, nn
 GAUSSIAN_STEPS = {1: 1.596, 2: 0.996, 3: 0.586, 4: 0.335, 5: 0.188, 6: 0.104, 7: 0.0569, 8: 0.0308}
 
 
+def straight_through(value: Tensor, rounded: Tensor) -> Tensor:
+    """``rounded``, with the gradient of ``value``."""
+    return value + (rounded - value).detach()
+
+
+def fixed_point(value: Tensor, fraction: int) -> Tensor:
+    """Rounded half up to ``fraction`` fraction bits, straight-through."""
+    return straight_through(value, (value * 2**fraction + 0.5).floor() / 2**fraction)
+
+
 class _RoundClamp(torch.autograd.Function):
     """torch's own fake-quantize kernels take several times as long on a CPU."""
 
@@ -66,8 +76,7 @@ class BinaryWeight(nn.Module):
     def forward(self, weight: Tensor) -> Tensor:
         """Clipped straight-through estimator: the gradient of the sign is 1 where ``|w| <= 1``, else 0."""
         clipped = weight.clamp(-1, 1)
-        sign = clipped + (torch.where(weight >= 0, 1.0, -1.0) - clipped).detach()
-        return self.scale(weight) * sign
+        return self.scale(weight) * straight_through(clipped, torch.where(weight >= 0, 1.0, -1.0))
 
 
 class PlaneWeight(nn.Module):
@@ -86,7 +95,7 @@ class PlaneWeight(nn.Module):
 
     def forward(self, weight: Tensor) -> Tensor:
         quantized = self.scale(weight) * (2 * self.codes(weight).float() - 255)
-        return weight + (quantized - weight).detach()
+        return straight_through(weight, quantized)
 
 
 class LearnedStep(nn.Module):
