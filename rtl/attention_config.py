@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from amaranth.utils import bits_for
 
-from model.integer import ATTENTION_DIVIDEND_BITS, attention_accumulator_shift
+from model.integer import ATTENTION_DIVIDEND_BITS, EXP_TABLE, SIGNED8, attention_accumulator_shift
 from rtl.config import AcceleratorConfig
 from rtl.errors import InputError
 from rtl.tech.dsp48e2 import product_latency, product_stagger
@@ -79,8 +79,15 @@ class AttentionConfig:
     @classmethod
     def of(cls, config: AcceleratorConfig) -> AttentionConfig:
         shape = config.shape
-        return cls(bits=config.bits, rows=config.rows, lanes=config.lanes, head_dim=shape.head_dim, heads=shape.heads,
-                   tokens=shape.tokens, passes=config.passes)
+        return cls(
+            bits=config.bits,
+            rows=config.rows,
+            lanes=config.lanes,
+            head_dim=shape.head_dim,
+            heads=shape.heads,
+            tokens=shape.tokens,
+            passes=config.passes,
+        )
 
     @property
     def slots(self) -> int:
@@ -135,6 +142,17 @@ class AttentionConfig:
     @property
     def accumulator_shift(self) -> int:
         return attention_accumulator_shift(self.tokens)
+
+    @property
+    def score_sum_bits(self) -> int:
+        """Signed width of q . k."""
+        return (self.head_dim * SIGNED8.high**2).bit_length() + 1
+
+    @property
+    def sum_bits(self) -> int:
+        """Signed width of the accumulators: q . k, or the sum of numerators times v with half of its shift."""
+        half = (1 << self.accumulator_shift) >> 1
+        return max(self.score_sum_bits, (self.tokens * int(EXP_TABLE[0]) * SIGNED8.high + half).bit_length() + 1)
 
     @property
     def pass_bits(self) -> int:

@@ -4,7 +4,6 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib import enum as amaranth_enum
 from amaranth.lib.wiring import In, Out
-from amaranth.utils import bits_for
 
 from rtl.attention_bus import read_layout
 
@@ -51,9 +50,7 @@ class PhaseSequence(wiring.Component):
         self.config = config
         job = Out(job_layout(config))
         pulses = {name: Out(1) for name in ("busy", "done", "load_start", "score_start", "output_start", "score_end")}
-        super().__init__(
-            {"start": In(1), "heads": In(8), "passes": In(4), **pulses, "load_job": job, "score_job": job, "output_job": job}
-        )
+        super().__init__({"start": In(1), "heads": In(8), "passes": In(4), **pulses, "load_job": job, "score_job": job, "output_job": job})
 
     def elaborate(self, platform):
         m = Module()

@@ -1,7 +1,7 @@
 """The two side shows of the attention's engine: `QueryLoad` and `ScanSequence`. Each is started by a pulse and runs for a fixed time."""
 
 from amaranth.hdl import Module, Mux, Signal
-from amaranth.lib import data, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from model.integer import ATTENTION_DIVIDEND_BITS

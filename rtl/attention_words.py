@@ -101,9 +101,7 @@ class WordSequence(wiring.Component):
         chunks, blocks = len(config.chunks), config.blocks
         operand, base = Signal(config.operand_bits), Signal(config.operand_bits)
         first = Signal(config.operand_bits)
-        m.d.comb += first.eq(
-            Mux(self.output_start, Mux(self.job.bank, 2 * chunks + blocks, 2 * chunks), Mux(self.job.bank, chunks, 0))
-        )
+        m.d.comb += first.eq(Mux(self.output_start, Mux(self.job.bank, 2 * chunks + blocks, 2 * chunks), Mux(self.job.bank, chunks, 0)))
         m.d.sync += operand.eq(Mux(last, base, operand + 1))
         with m.If(start):
             m.d.sync += [operand.eq(first), base.eq(first)]

@@ -4,7 +4,6 @@ from amaranth.hdl import Array, Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
-from amaranth.utils import bits_for
 
 from rtl.attention_bus import KeyValueKind, collect_layout, read_layout, word_layout
 from rtl.attention_config import READ_LATENCY
@@ -141,12 +140,12 @@ class KeyValueMemory(wiring.Component):
 
     Timing
     ------
-    A value may be read `settle` = rows + 3 cycles after row 0 emitted the last one.
+    A value may be read `settle` = rows + 1 cycles after row 0 emitted the last one.
     """
 
     def __init__(self, config):
         self.config = config
-        self.settle = config.rows + 3
+        self.settle = config.rows + 1
         super().__init__(
             {
                 "i": In(collect_layout(config)),

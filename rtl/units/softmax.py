@@ -7,12 +7,11 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for
 
 from model.integer import EXP_TABLE, PROBABILITY_BITS, SCORE_BITS
-from rtl.errors import InputError
 
-__all__ = ["Softmax", "SoftmaxControl"]
+__all__ = ["Softmax", "softmax_control"]
 
 
-def SoftmaxControl(slot_bits):
+def softmax_control(slot_bits):
     """Fields of the attention bus that the softmax uses (`rtl.attention_bus`)."""
     return data.StructLayout(
         {
@@ -38,7 +37,7 @@ class Softmax(wiring.Component):
 
     Members
     -------
-    i : In(SoftmaxControl(bits_for(slots - 1)))
+    i : In(softmax_control(bits_for(slots - 1)))
     i_value : In(signed(SCORE_BITS)), the score that ``i.score`` writes
     numerator : Out(8), for the slot that was scanned 3 cycles ago; 0 where ``numerator_valid`` was 0
     total : Out(total_bits), sum of the numerators since ``total_first``
@@ -47,20 +46,15 @@ class Softmax(wiring.Component):
     ------
     ``scan.start`` may come one cycle after the last score of its job. The scores of the next job may be written as soon as their
     slots are scanned (in the same cycle or later): a score memory of one job is enough.
-
-    Raises
-    ------
-    InputError : more tokens than slots.
     """
 
     def __init__(self, *, slots, tokens):
-        if not 1 <= tokens <= slots:
-            raise InputError(f"tokens must be 1..slots: {tokens} is not; use at most {slots}")
+        assert 1 <= tokens <= slots  # AttentionConfig
         self.slots, self.tokens = slots, tokens
         self.total_bits = (tokens * int(EXP_TABLE[0])).bit_length()
         super().__init__(
             {
-                "i": In(SoftmaxControl(bits_for(slots - 1))),
+                "i": In(softmax_control(bits_for(slots - 1))),
                 "i_value": In(signed(SCORE_BITS)),
                 "numerator": Out(PROBABILITY_BITS),
                 "total": Out(self.total_bits),
@@ -70,9 +64,7 @@ class Softmax(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         score, scan = self.i.score, self.i.scan
-        m.submodules.scores = scores = Memory(
-            shape=signed(SCORE_BITS), depth=self.slots, init=[], attrs={"ram_style": "distributed"}
-        )
+        m.submodules.scores = scores = Memory(shape=signed(SCORE_BITS), depth=self.slots, init=[], attrs={"ram_style": "distributed"})
         write, read = scores.write_port(), scores.read_port(domain="comb")
         m.d.comb += [write.en.eq(score.valid), write.addr.eq(score.slot), write.data.eq(self.i_value), read.addr.eq(scan.slot)]
 
@@ -89,8 +81,10 @@ class Softmax(wiring.Component):
         # The table's end is 0, so limiting the distance to 255 is forcing 0.
         assert EXP_TABLE[-1] == 0 and len(EXP_TABLE) == 256
         table = Array(Const(int(value), PROBABILITY_BITS) for value in EXP_TABLE)
+        entry = Signal(PROBABILITY_BITS, attrs={"rom_style": "distributed"})
         in_range = self.i.numerator_valid & ~distance[8:].any()
-        m.d.sync += self.numerator.eq(Mux(in_range, table[distance[:8]], 0))
+        m.d.comb += entry.eq(table[distance[:8]])
+        m.d.sync += self.numerator.eq(Mux(in_range, entry, 0))
 
         total = (Mux(self.i.total_first, 0, self.total) + self.numerator)[: self.total_bits]  # fits: tokens valid numerators
         m.d.sync += self.total.eq(total)

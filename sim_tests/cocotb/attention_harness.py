@@ -53,8 +53,12 @@ class AttentionHarness(wiring.Component):
         m.submodules.memory = memory = KeyValueMemory(config)
         wiring.connect(m, wiring.flipped(self.i), engine.i)
         m.d.comb += [
-            self.busy.eq(engine.busy), self.done.eq(engine.done), self.conflict.eq(memory.conflict),
-            memory.i.eq(self.collect), memory.read.eq(engine.read), engine.word.eq(memory.word),
+            self.busy.eq(engine.busy),
+            self.done.eq(engine.done),
+            self.conflict.eq(memory.conflict),
+            memory.i.eq(self.collect),
+            memory.read.eq(engine.read),
+            engine.word.eq(memory.word),
         ]
         bus = engine.o_bus
         for row in range(config.rows):

@@ -20,9 +20,13 @@ def bench(sizes, rows, cases=()):
     run_bench(AttentionHarness(config, rows), module="sim_tests.cocotb.bench_attention", name="attention", parameters=parameters)
 
 
-@pytest.mark.parametrize("bits", [1, 2, 4, 6, 8])
-def test_micro(bits: int) -> None:
-    bench(dict(MICRO, bits=bits), range(6))
+def test_micro() -> None:
+    bench(dict(MICRO, bits=8), range(6))
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 6])
+def test_bits(bits: int) -> None:
+    bench(dict(MICRO, bits=bits), (0, 5), ["gaps", "saturated outputs", "extremes", "one dominating key", "uniform"])
 
 
 @pytest.mark.parametrize("sizes", [FOUR_LANES, TWO_LANES], ids=["four lanes", "two lanes"])
@@ -30,5 +34,6 @@ def test_small(sizes: dict) -> None:
     bench(dict(sizes, bits=8), range(sizes["rows"]))
 
 
+@pytest.mark.slow
 def test_deit_base() -> None:
-    bench(dict(BASE, bits=8), (0, 1, 65), ["random", "largest sums", "gaps"])
+    bench(dict(BASE, bits=8), (0, 1, 65), ["gaps", "largest sums"])

@@ -1,0 +1,35 @@
+"""Key/value collector and memory, alone."""
+
+import pytest
+
+from rtl.attention_bus import read_layout
+from rtl.attention_config import AttentionConfig
+from rtl.units.key_value import KeyValueMemory
+from sim_tests.cocotb.runner import run_bench
+
+SIZES = {
+    "micro": dict(rows=6, lanes=6, head_dim=16, heads=4, tokens=17, passes=3),
+    "four lanes": dict(rows=8, lanes=4, head_dim=16, heads=3, tokens=15, passes=2),
+    "three groups": dict(rows=18, lanes=6, head_dim=22, heads=2, tokens=36, passes=2),
+}
+
+
+def bench(sizes: dict, test: str) -> None:
+    config = AttentionConfig(bits=8, **sizes)
+    component = KeyValueMemory(config)
+    parameters = {
+        "sizes": sizes,
+        "chunks": config.chunks,
+        "settle": component.settle,
+        "address_bits": read_layout(config)["address"].shape,
+    }
+    run_bench(component, module="sim_tests.cocotb.bench_key_value", test=test, name="key_value", parameters=parameters)
+
+
+@pytest.mark.parametrize("name", list(SIZES))
+def test_key_value(name: str) -> None:
+    bench(SIZES[name], "collects")
+
+
+def test_conflict() -> None:
+    bench(SIZES["micro"], "reports_conflict")
