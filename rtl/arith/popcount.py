@@ -26,6 +26,7 @@ from rtl.arith.dot_ports import delayed, dot_members
 from rtl.arith.ternary_tree import registered_sum, tree_levels
 from rtl.shapes import CHUNK, activation_maximum, ceil_div, unsigned_for, wrap
 from rtl.tech.generic import Generic
+from rtl.tech.technology import Technology
 
 #: Inputs of the first counting level: each result bit is one LUT6.
 LEAF = 6
@@ -65,9 +66,7 @@ class PlaneBanks(wiring.Component):
                 bits = slice(chunk * CHUNK, chunk * CHUNK + size)
                 with m.If(self.full & (self.bank == bank) & (position[chunk] | self.opening)):
                     m.d.sync += [
-                        self.planes[bank][plane][bits].eq(
-                            Cat(self.chunk[k][plane] for k in range(size)) & position[chunk].replicate(size)
-                        )
+                        self.planes[bank][plane][bits].eq(Cat(self.chunk[k][plane] for k in range(size)) & position[chunk].replicate(size))
                         for plane in range(self.bits)
                     ]
         return m
@@ -85,7 +84,7 @@ class Popcounter(wiring.Component):
     technology : builds the adders
     """
 
-    def __init__(self, *, width: int, technology):
+    def __init__(self, *, width: int, technology: Technology):
         self.width, self.technology = width, technology
         self.leaves = ceil_div(width, LEAF)
         self.latency = 1 + tree_levels(self.leaves)
@@ -112,7 +111,7 @@ def _add_bits(a: Value, b: Value, c: Value) -> tuple[Value, Value]:
 class PopcountDatapath(wiring.Component):
     """Collector -> planes -> XNOR -> counts -> shift and add. See `Popcount` for the formulas, `XnorMatmul` for the ports."""
 
-    def __init__(self, *, inputs: int, bits: int, technology):
+    def __init__(self, *, inputs: int, bits: int, technology: Technology):
         self.inputs, self.bits, self.technology = inputs, bits, technology
         super().__init__(dot_members(inputs, bits))
 
@@ -166,7 +165,7 @@ class Popcount:
     A chunk is written at once, so a new vector leaves weight beats alone for CHUNK - 1 cycles longer than `fill_lead` promises.
     """
 
-    technology: object = field(default_factory=Generic)
+    technology: Technology = field(default_factory=Generic)
 
     def latency(self, inputs: int, bits: int) -> int:
         return 3 + tree_levels(ceil_div(inputs, LEAF)) + tree_levels(bits)

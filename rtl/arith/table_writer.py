@@ -6,8 +6,9 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from rtl.tech.table_layout import TableLayout
 from rtl.shapes import CHUNK, ENTRIES, GROUP, activation_maximum, table_shape, unsigned_for
+from rtl.tech.table_layout import TableLayout
+from rtl.tech.technology import Technology
 
 
 class TableGenerator(wiring.Component):
@@ -25,7 +26,7 @@ class TableGenerator(wiring.Component):
 
     latency = 2
 
-    def __init__(self, *, bits: int, technology):
+    def __init__(self, *, bits: int, technology: Technology):
         self.bits, self.technology = bits, technology
         super().__init__({"i": In(data.ArrayLayout(bits, GROUP)), "entry": In(GROUP), "o": Out(table_shape(bits))})
 
@@ -65,7 +66,7 @@ class TableWriter(wiring.Component):
     `full` in cycle c: entry e of the chunk is on `data` in cycle c + 3 + e; `last` from cycle c + ENTRIES on.
     """
 
-    def __init__(self, *, layout: TableLayout, technology):
+    def __init__(self, *, layout: TableLayout, technology: Technology):
         self.layout, self.technology = layout, technology
         super().__init__(
             {

@@ -7,6 +7,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from rtl.shapes import ceil_div, unsigned_for
+from rtl.tech.technology import Technology
 
 
 def tree_levels(operands: int) -> int:
@@ -39,7 +40,7 @@ class TernaryTree(wiring.Component):
     ValueError : no operands
     """
 
-    def __init__(self, *, operands: int, maximum: int, technology):
+    def __init__(self, *, operands: int, maximum: int, technology: Technology):
         if operands < 1:
             raise ValueError(f"operands must be at least 1: {operands} is not; a tree adds something")
         self.operands, self.maximum, self.technology = operands, maximum, technology
@@ -58,7 +59,7 @@ class TernaryTree(wiring.Component):
         return m
 
 
-def registered_sum(m: Module, terms: list, technology, name: str = "sum") -> Value:
+def registered_sum(m: Module, terms: list, technology: Technology, name: str = "sum") -> Value:
     """Sum of unsigned (value, maximum) terms, ``tree_levels(len(terms))`` cycles later, as wide as the sum of the maxima needs."""
     level = 0
     while len(terms) > 1:
@@ -68,7 +69,7 @@ def registered_sum(m: Module, terms: list, technology, name: str = "sum") -> Val
     return terms[0][0]
 
 
-def _node(m: Module, terms: list, technology, name: str) -> tuple:
+def _node(m: Module, terms: list, technology: Technology, name: str) -> tuple:
     """Register the sum of one to three (value, maximum) terms; returns the same kind of pair."""
     maximum = sum(bound for _, bound in terms)
     register = Signal(unsigned_for(maximum), name=name, reset_less=True)

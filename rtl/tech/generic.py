@@ -3,29 +3,12 @@
 from __future__ import annotations
 
 from amaranth.hdl import Cat, Module, Mux, Shape, Value
-from amaranth.lib import data, wiring
+from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
-from amaranth.lib.wiring import In, Out
 
-from rtl.tech.table_layout import TableLayout
 from rtl.shapes import ENTRIES, GROUP, SLOTS, table_shape, wrap
-
-
-def table_members(layout: TableLayout) -> dict:
-    """Ports of a table bank, whatever it is made of.
-
-    weights, bank : which entry of every table to read        o : the entries, one cycle later
-    data, bank_entry, enable, enable_shared : as `TableWriter` drives them; written at the end of the cycle
-    """
-    return {
-        "weights": In(layout.inputs),
-        "bank": In(1),
-        "data": In(data.ArrayLayout(table_shape(layout.bits), len(layout.lanes))),
-        "bank_entry": In(GROUP + 1),
-        "enable": In(layout.chunks),
-        "enable_shared": In(layout.chunks),
-        "o": Out(data.ArrayLayout(table_shape(layout.bits), layout.groups)),
-    }
+from rtl.tech.table_layout import TableLayout
+from rtl.tech.technology import table_members
 
 
 class MemoryTables(wiring.Component):
@@ -62,11 +45,11 @@ class Generic:
     def tables(self, layout: TableLayout) -> wiring.Component:
         return MemoryTables(layout)
 
-    def add(self, m: Module, terms: list, shape: Shape) -> Value:
+    def add(self, m: Module, terms: list[Value], shape: Shape) -> Value:
         """Sum of two or three unsigned terms, which `shape` holds."""
         total = terms[0] + terms[1]
         return wrap(total + terms[2] if len(terms) > 2 else total, shape)
 
-    def add_masked(self, m: Module, first: tuple, second: tuple, shape: Shape) -> Value:
+    def add_masked(self, m: Module, first: tuple[Value, Value], second: tuple[Value, Value], shape: Shape) -> Value:
         """Sum of two (value, enable) pairs, each counted if enabled."""
         return self.add(m, [Mux(enable, value, 0) for value, enable in (first, second)], shape)

@@ -84,9 +84,7 @@ class TableLayout:
     @cached_property
     def lanes(self) -> tuple[Lane, ...]:
         kept = {group % SLOTS for ram in self.rams for group, _ in ram.ports if group // SLOTS < ram.last}
-        return tuple(
-            Lane(slot=slot, parity=parity) for slot in range(SLOTS) for parity in ((0, 1) if slot in kept else (None,))
-        )
+        return tuple(Lane(slot=slot, parity=parity) for slot in range(SLOTS) for parity in ((0, 1) if slot in kept else (None,)))
 
     def lane_of(self, group: int) -> int:
         """Index of the generator that writes this group."""

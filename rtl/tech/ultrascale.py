@@ -9,9 +9,9 @@ from __future__ import annotations
 from amaranth.hdl import Cat, ClockSignal, Const, Instance, Module, Shape, Signal, Value
 from amaranth.lib import wiring
 
-from rtl.tech.generic import table_members
-from rtl.tech.table_layout import TableLayout
 from rtl.shapes import GROUP
+from rtl.tech.table_layout import TableLayout
+from rtl.tech.technology import table_members
 
 
 def dual_lut(m: Module, inputs: list, upper, lower) -> tuple[Value, Value]:
@@ -34,9 +34,7 @@ def carry_chain(m: Module, propagate: list, generate: list) -> Value:
         used = len(propagate[start : start + 8])
         s, di = (Cat(*bits[start : start + 8], Const(0, 8 - used)) for bits in (propagate, generate))
         o, co = Signal(8), Signal(8)
-        m.submodules += Instance(
-            "CARRY8", p_CARRY_TYPE="SINGLE_CY8", i_CI=carry, i_CI_TOP=Const(0, 1), i_S=s, i_DI=di, o_O=o, o_CO=co
-        )
+        m.submodules += Instance("CARRY8", p_CARRY_TYPE="SINGLE_CY8", i_CI=carry, i_CI_TOP=Const(0, 1), i_S=s, i_DI=di, o_O=o, o_CO=co)
         outputs.append(o[:used])
         carry = co[7]
     return Cat(*outputs)
@@ -97,7 +95,7 @@ class Ultrascale:
     def tables(self, layout: TableLayout) -> wiring.Component:
         return LutRamTables(layout)
 
-    def add(self, m: Module, terms: list, shape: Shape) -> Value:
+    def add(self, m: Module, terms: list[Value], shape: Shape) -> Value:
         """Sum of two or three unsigned terms: one LUT per bit.
 
         Three terms: a LUT makes the carry-save sum of its bit, adds the carry-save carry t of the bit below, and sends up its own:
@@ -111,13 +109,11 @@ class Ultrascale:
                 generate.append(bits[0])
                 continue
             generate.append(carry)
-            o6, carry = dual_lut(
-                m, [*bits, carry], lambda a, b, c, t, _: a ^ b ^ c ^ t, lambda a, b, c, *_: (a & b) | (a & c) | (b & c)
-            )
+            o6, carry = dual_lut(m, [*bits, carry], lambda a, b, c, t, _: a ^ b ^ c ^ t, lambda a, b, c, *_: (a & b) | (a & c) | (b & c))
             propagate.append(o6)
         return carry_chain(m, propagate, generate)
 
-    def add_masked(self, m: Module, first: tuple, second: tuple, shape: Shape) -> Value:
+    def add_masked(self, m: Module, first: tuple[Value, Value], second: tuple[Value, Value], shape: Shape) -> Value:
         """Sum of two (value, enable) pairs, each counted if enabled: one LUT per bit."""
         (a, enable_a), (b, enable_b) = first, second
         pairs = [

@@ -38,7 +38,9 @@ class XnorMatmulConfig:
 
     def __post_init__(self):
         if not CHUNK <= self.inputs <= 1024 or self.inputs % GROUP:
-            raise InputError(f"inputs must be 16..1024 and a multiple of {GROUP}: {self.inputs} is not; round it up and leave inputs unfilled")
+            raise InputError(
+                f"inputs must be 16..1024 and a multiple of {GROUP}: {self.inputs} is not; round it up and leave inputs unfilled"
+            )
         if not 1 <= self.bits <= 8:
             raise InputError(f"bits must be 1..8: {self.bits} is not; wider activations need two passes")
 

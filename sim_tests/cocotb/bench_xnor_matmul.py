@@ -54,7 +54,9 @@ async def matches_model(dut, values: str, case: str) -> None:
     wrong = [cycle for cycle in got if got[cycle] != stimulus.results[cycle]]
     if wrong:
         at = wrong[0]
-        raise AssertionError(f"{len(wrong)} of {len(got)} results differ, first at cycle {at}: got {got[at]}, expected {stimulus.results[at]}")
+        raise AssertionError(
+            f"{len(wrong)} of {len(got)} results differ, first at cycle {at}: got {got[at]}, expected {stimulus.results[at]}"
+        )
 
 
 @cocotb.test(timeout_time=1, timeout_unit="ms")

@@ -43,7 +43,15 @@ def numbers(rng: np.random.Generator, count: int, bits: int, extreme: bool) -> n
 
 
 def make(
-    seed: int, *, inputs: int, bits: int, fill_lead: int, extreme: bool = False, activation_gap: float = 0.0, weight_gap: float = 0.0, vectors: int = 8
+    seed: int,
+    *,
+    inputs: int,
+    bits: int,
+    fill_lead: int,
+    extreme: bool = False,
+    activation_gap: float = 0.0,
+    weight_gap: float = 0.0,
+    vectors: int = 8,
 ) -> Stimulus:
     """Vectors of every multiple of CHUNK up to `inputs`, in alternating banks, each read in the whole of its window.
 

@@ -48,7 +48,9 @@ def test_dot_product_fits(inputs: int, bits: int, data: st.DataObject) -> None:
     assert holds(shapes.table_shape(bits), int(vectors[0][: shapes.GROUP].sum()))
 
 
-@pytest.mark.parametrize("inputs, bits, dot, total, table", [(768, 8, 19, 18, 10), (768, 6, 17, 16, 8), (64, 1, 8, 7, 3), (1024, 8, 19, 18, 10)])
+@pytest.mark.parametrize(
+    "inputs, bits, dot, total, table", [(768, 8, 19, 18, 10), (768, 6, 17, 16, 8), (64, 1, 8, 7, 3), (1024, 8, 19, 18, 10)]
+)
 def test_known_widths(inputs: int, bits: int, dot: int, total: int, table: int) -> None:
     assert shapes.dot_shape(inputs, bits).width == dot
     assert shapes.total_shape(inputs, bits).width == total
