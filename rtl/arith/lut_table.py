@@ -107,7 +107,7 @@ class LutTable:
     ====  ======  =====  ==========  ====  =====
     8     1,152   1,234  112         63    2,561
     6     880     1,042  132         61    2,115
-    4     664     850    96          @@    @@@@@
+    4     664     850    96          55    1,665
     ====  ======  =====  ==========  ====  =====
 
     Source of the idea: T-MAC (activation tables addressed by weight bits); the two banks in one RAM and the packing are ours.

@@ -92,6 +92,9 @@ class XnorMatmul(wiring.Component):
         fill       |-- A, bank 0 --|-- B, bank 1 --|-- C, bank 0 --|
         weights    .  lead  .      |---- read A ---|---- read B ---|---- read C ...
 
+    Cost of 768 inputs, `LutTable` on UltraScale+, yosys, before place and route: 2,561 / 2,115 / 1,665 LUT at 8 / 6 / 4 bits, of which
+    tables and tree 2,386 / 1,922 / 1,514 (parts in `LutTable`); at most 2 LUT levels and 1 carry chain between registers.
+
     Interval: one weight beat and one activation beat per cycle. ``cycles(beats, words) = max(beats, words)`` per step.
     """
 
