@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import zipfile
 import zlib
@@ -92,7 +93,8 @@ class _Reader:
 def read_archive(path: Path | str) -> dict[str, np.ndarray]:
     """Every array of an ``.npz``; InputError where it is missing, truncated or something else."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # From memory: numpy leaves files open that it cannot read.
+        with np.load(io.BytesIO(Path(path).read_bytes()), allow_pickle=False) as archive:
             return dict(archive)
     except FileNotFoundError:
         raise InputError(f"a checkpoint must exist: {path} does not; give the path of an .npz file or random:SEED") from None

@@ -1,0 +1,84 @@
+"""Networks by name, and the evaluation command with its errors."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from model import data, evaluate, zoo
+from model.checkpoint import save_graph
+from model.configs import CONFIGS
+from model.errors import InputError
+
+TOKENS = {"deit_micro": 17, "deit_tiny": 197, "deit_small": 197, "deit_base": 197}
+
+
+@pytest.mark.parametrize("model", zoo.MODELS)
+def test_shapes(model):
+    shape = zoo.shape_of(model, 6)
+    assert (shape.tokens, shape.bits, shape.name) == (TOKENS[model], 6, model)
+    assert shape.head_dim == (16 if model == "deit_micro" else 64)
+
+
+@pytest.mark.parametrize(
+    ("model", "bits", "source", "said"),
+    [
+        ("resnet", 8, None, f"model must be one of {', '.join(CONFIGS)}: 'resnet' is not; choose one of these"),
+        ("deit_tiny_distilled", 8, None, "distilled variants are not lowered yet: deit_tiny_distilled has a second token; use deit_tiny"),
+        ("deit_micro", 0, None, "bits must be 1..8: 0 is not; choose 8, 6 or 4"),
+        ("deit_micro", 8, "random:x", "random:SEED needs a whole number: 'x' is not; try random:0"),
+    ],
+)
+def test_errors(model, bits, source, said):
+    with pytest.raises(InputError) as error:
+        zoo.load_graph(model, bits, source)
+    assert str(error.value) == said
+
+
+def test_checkpoint_of_another_network(tmp_path):
+    save_graph(tmp_path / "g.npz", zoo.load_graph("deit_micro", 4, "random:0"))
+    with pytest.raises(InputError, match="the checkpoint must be deit_micro with 8 bits"):
+        zoo.load_graph("deit_micro", 8, str(tmp_path / "g.npz"))
+
+
+def test_without_a_checkpoint_the_graph_is_random():
+    assert zoo.load_graph_and_metadata("deit_tiny", 2)[1] == {"source": "random:0"}
+
+
+def test_evaluate_prints_its_keys(capsys):
+    assert evaluate.main(["--bits", "3", "--images", "20"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [key for key, _ in lines] == ["model", "bits", "images", "accuracy", "float_accuracy", "seconds"]
+    assert dict(lines)["float_accuracy"] == "none"
+    assert evaluate.main(["--bits", "3", "--images", "20", "--json", "--source", "random"]) == 0
+    assert json.loads(capsys.readouterr().out)["images"] == 20
+
+
+def test_evaluate_errors_are_one_line_without_traceback():
+    for arguments in (["--model", "x"], ["--images", "0"], ["--checkpoint", "nowhere.npz"], ["--bits", "77"], ["--source", "y"]):
+        done = subprocess.run([sys.executable, "-m", "model.evaluate", *arguments], capture_output=True, text=True, cwd=Path(__file__).parents[2])
+        assert done.returncode == 2 and "Traceback" not in done.stderr
+        assert "error:" in done.stderr.splitlines()[-1]
+
+
+def test_shipped_test_set():
+    images, labels = data.fashion_mnist("test")
+    assert images.shape == (10000, 28, 28, 1) and images.dtype == np.uint8
+    assert np.bincount(labels).tolist() == [1000] * 10
+
+
+def test_missing_set_names_the_package(tmp_path, monkeypatch):
+    monkeypatch.setenv(data.FOLDER_VARIABLE, str(tmp_path))
+    with pytest.raises(InputError, match=r"is missing: apt-get install dataset-fashion-mnist, or set POPVIT_FASHION_MNIST$"):
+        data.fashion_mnist("train")
+    (tmp_path / "t10k-images-idx3-ubyte.gz").write_bytes(b"\x1f\x8b broken")
+    with pytest.raises(InputError, match="is damaged"):
+        data.fashion_mnist("test")
+
+
+def test_fashion_mnist_needs_its_shape():
+    with pytest.raises(InputError, match="fashion-mnist is 28x28x1: deit_tiny takes 224x224x3; use --source random"):
+        data.load("fashion-mnist", "test", zoo.shape_of("deit_tiny", 8))
