@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from amaranth.hdl import Const, Module, Mux, Signal, Value, signed, unsigned
+from amaranth.hdl import Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -65,7 +65,8 @@ class LayerNormStatisticsConfig:
 
     def __post_init__(self) -> None:
         require(self.embed_dim % 4 == 0, "embed_dim must be a multiple of 4", self.embed_dim, "round it up")
-        require(4 <= self.embed_dim <= MAXIMUM_EMBED_DIM, f"embed_dim must be 4..{MAXIMUM_EMBED_DIM}", self.embed_dim, "choose a narrower network")
+        allowed = f"embed_dim must be 4..{MAXIMUM_EMBED_DIM}"
+        require(4 <= self.embed_dim <= MAXIMUM_EMBED_DIM, allowed, self.embed_dim, "choose a narrower network")
         require(1 <= self.passes <= 16, "passes must be 1..16", self.passes, "use more rows")
 
     @property
@@ -95,7 +96,8 @@ class LayerNormStatistics(wiring.Component):
 
     Members
     -------
-    i : In(stream of {value: signed 16, pass_index, first: 1, last: 1}): ``first`` drops the old sums of the pass, ``last`` completes the token
+    i : In(stream of {value: signed 16, pass_index, first: 1, last: 1}): ``first`` drops the old sums of the pass,
+        ``last`` completes the token
     pass_index : In(pass_bits): the token to read
     minus_mean2 : Out(signed 18), -mean2 of ``pass_index`` in the same cycle
     rsqrt : Out(unsigned 26), of ``pass_index`` of the cycle before
@@ -103,7 +105,8 @@ class LayerNormStatistics(wiring.Component):
     Timing
     ------
     A value per cycle without gaps, also where the pass changes: sums are read, added to and written in one cycle.
-    The results of a token are on the read side ``finish_latency`` cycles after its ``last``, and stay until the next token of that pass ends.
+    The results of a token are on the read side ``finish_latency`` cycles after its ``last``, and stay until the
+    next token of that pass has finished.
     Law: a ``last`` comes ``finish_latency`` or more cycles after the one before. Other values may come meanwhile, of any pass.
     With n = energy_bits / 2 = 21 for 512 < embed_dim <= 1024, the cycles after ``last`` are::
 
@@ -114,13 +117,17 @@ class LayerNormStatistics(wiring.Component):
 
     No reset: the first value of a token is its ``first``. For some 30 cycles after a reset a result may still be written.
 
-    How the products share operands. With m = -mean2, energy / 4 = (sum1 + embed_dim / 4 * m) * m + sum2: one product, whose bracket fits the
-    multiplier. m itself = (half - 1 - sum1 * inverse) >> inverse_shift is the same product with -inverse in the place of m, and what the
+    How the products share operands. With m = -mean2, energy / 4 = (sum1 + embed_dim / 4 * m) * m + sum2: one product, whose bracket fits
+    the multiplier. m itself = (half - 1 - sum1 * inverse) >> inverse_shift is the same product with -inverse in the place of m, and
+    what the
     bracket then adds taken from the constant. So no operand has a multiplexer, and nothing is negated.
 
     Raises
     ------
     InputError : embed_dim or passes out of range.
+
+    Resources, embed_dim = 768, 3 passes, yosys, before place-and-route: 246 LUT (72 memory, 7 shift registers), 264 FF, 2 DSP48E2;
+    slowest stage 2.3 ns in our model, from the pass index through the memory of sum2 and its adder.
 
     Source: model/integer.py, layernorm_statistics.
     """
@@ -136,11 +143,6 @@ class LayerNormStatistics(wiring.Component):
             "minus_mean2": Out(signed(MEAN2_BITS)),
             "rsqrt": Out(integer.RSQRT_BITS),
         })
-
-    @property
-    def mean2(self):
-        """Older name of ``minus_mean2``."""
-        return self.minus_mean2
 
     @property
     def finish_latency(self) -> int:
@@ -163,7 +165,8 @@ class LayerNormStatistics(wiring.Component):
         with m.If(controls["last"]):
             m.d.sync += token_pass.eq(beat.pass_index)
         rsqrt_pass = delay(m, self.pass_index, 1, name="rsqrt_pass")
-        for name, value, port, read_pass in (("minus_means", minus_mean2, self.minus_mean2, self.pass_index), ("rsqrts", rsqrt, self.rsqrt, rsqrt_pass)):
+        stored = (("minus_means", minus_mean2, self.minus_mean2, self.pass_index), ("rsqrts", rsqrt, self.rsqrt, rsqrt_pass))
+        for name, value, port, read_pass in stored:
             m.submodules[name] = results = self._memory(value.shape())
             read, write = results.read_port(domain="comb"), results.write_port()
             m.d.comb += [write.addr.eq(token_pass), write.data.eq(value), write.en.eq(done), read.addr.eq(read_pass), port.eq(read.data)]

@@ -1,8 +1,8 @@
-"""What every unit of a row promises, and the two helpers that all of them share.
+"""What every unit of a row promises, and the helpers that all of them share.
 
-A unit is a `wiring.Component` that never stalls: its streams are ``always_ready``, an invalid cycle is a bubble that passes through.
-Control is skewed: a control port that a later stage uses is sampled in the cycle in which that stage uses it. ``OFFSETS`` says which, counted
-from the cycle of ``i``; the sequencer delays every control once, at row 0, and no row holds a control pipeline.
+A unit is a `wiring.Component` that never stalls: its streams are ``always_ready``, an invalid cycle is a bubble that passes
+through. Control is skewed: a control port that a later stage uses is sampled in the cycle in which that stage uses it. ``OFFSETS``
+says which, counted from the cycle of ``i``; the sequencer delays every control once, at row 0, and no row holds a control pipeline.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def require(condition: bool, rule: str, value: object, remedy: str) -> None:
 
 
 def delay(m: Module, value: Value, cycles: int, *, name: str, reset: bool = False) -> Value:
-    """``value``, ``cycles`` cycles later. Without ``reset`` a tool may use a shift-register LUT; what leaves it after a reset may be stale."""
+    """``value``, ``cycles`` cycles later. Without ``reset`` a tool may use a shift-register LUT, and stale values leave after a reset."""
     for cycle in range(cycles):
         later = Signal.like(value, name=f"{name}_{cycle + 1}", init=0, reset_less=not reset)
         m.d.sync += later.eq(value)
@@ -50,7 +50,7 @@ def narrow(m: Module, value: Value, shape: Shape, *, name: str) -> Value:
         fits = above == sign.replicate(len(above))
         m.d.comb += result.eq(value[:bits])
         with m.If(~fits):
-            m.d.comb += result.eq(((~sign).replicate(bits - 1) | (sign << (bits - 1))))
+            m.d.comb += result.eq((~sign).replicate(bits - 1) | (sign << (bits - 1)))
     else:
         m.d.comb += result.eq(value[:bits])
         with m.If(value[bits:wide - 1].any() | sign):

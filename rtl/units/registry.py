@@ -61,9 +61,9 @@ def _entry(unit: str, name: str, defaults, reference: str, *, bench: str | None 
 
 
 UNITS: dict[str, UnitEntry] = {
-    "xnor_matmul": _entry("xnor_matmul", "XnorMatmulConfig", {"inputs": 64, "bits": 8}, "model.integer:plane_weights"),
+    "xnor_matmul": _entry("xnor_matmul", "XnorMatmulConfig", {"inputs": 64, "bits": 8}, "model.interpreter:exact_matmul"),
     "requantize": _entry("requantize", "RequantizeConfig", {}, "model.integer:requantize"),
-    "lookup": _entry("lookup", "LookupConfig", {}, "model.integer:saturate"),
+    "lookup": _entry("lookup", "LookupConfig", {}, "model.interpreter:linear"),
     "residual": _entry("residual", "ResidualConfig", {}, "model.integer:add_residual", bench="residual"),
     "layernorm_statistics": _entry(
         "layernorm_statistics", "LayerNormStatisticsConfig", {}, "model.integer:layernorm_statistics", bench="layernorm_statistics"

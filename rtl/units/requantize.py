@@ -57,7 +57,7 @@ class RequantizeConfig:
 
 
 class Requantize(wiring.Component):
-    """saturate(((accumulator + bias) * multiplier + half) >> shift), in one DSP and about 50 LUTs.
+    """saturate(((accumulator + bias) * multiplier + half) >> shift), in one DSP.
 
     Parameters
     ----------
@@ -80,6 +80,8 @@ class Requantize(wiring.Component):
                  operands     DSP48E2     shift     fits? limits   select   o
 
     Only ``valid`` is reset.
+
+    Resources, bits = 8, yosys, before place-and-route: 53 LUT, 71 FF, 1 DSP48E2; slowest stage 2.1 ns in our model.
 
     Source: model/integer.py, requantize.
     """

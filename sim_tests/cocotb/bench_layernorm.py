@@ -36,12 +36,26 @@ def of_extremes(bits: int, numbers: np.random.Generator) -> tuple[dict, list[int
     return {"x": x, "minus_mean2": -mean2, "rsqrt": rsqrt, "gamma": gamma, "beta": beta}, expected.tolist()
 
 
+def of_edges(bits: int, numbers: np.random.Generator) -> tuple[dict, list[int]]:
+    """Results inside the output range with the largest gamma, where the last bit of the normalised value shows."""
+    count = 3000
+    centred = numbers.integers(64, 4096, count)
+    tie = numbers.integers(0, 8 << bits, count) * 2 + 1 << 17
+    rsqrt = np.minimum(tie // centred + numbers.integers(0, 2, count), (1 << integer.RSQRT_BITS) - 1)  # next to a tie, on either side
+    gamma, beta = numbers.choice([32767, 32766, -32768], count), numbers.integers(0, 8, count)
+    beta = np.where(gamma < 0, beta + (16 << bits), beta)
+    normalized = integer.saturate(integer.round_shift(centred * rsqrt, integer.NORMALIZE_SHIFT), integer.signed(18))
+    expected = integer.saturate(integer.round_shift(normalized * gamma + (beta << 14), 18), integer.unsigned(bits))
+    x = numbers.integers(-16384, 16384, count)
+    return {"x": x, "minus_mean2": centred - 2 * x, "rsqrt": rsqrt, "gamma": gamma, "beta": beta}, expected.tolist()
+
+
 @cocotb.test(timeout_time=10, timeout_unit="ms")
-@cocotb.parametrize(data=["tokens", "extremes"], stall=["free", "gaps"])
+@cocotb.parametrize(data=["tokens", "extremes", "edges"], stall=["free", "gaps"])
 async def matches_model(dut, data: str, stall: str) -> None:
     parameters = bench_parameters()
     rng = bench_random(f"{data} {stall}")
-    source = {"tokens": of_tokens, "extremes": of_extremes}[data]
+    source = {"tokens": of_tokens, "extremes": of_extremes, "edges": of_edges}[data]
     values, expected = source(parameters["bits"], np.random.default_rng(rng.getrandbits(64)))
     columns = {port: (values[port], parameters["offsets"][port]) for port in ("minus_mean2", "rsqrt", "gamma", "beta")}
     columns["i__payload"] = (values["x"], 0)

@@ -1,4 +1,4 @@
-"""Bench of `Requantize` against `model.integer.requantize`: every shift and range, random and extreme operands, with and without bubbles."""
+"""Bench of `Requantize` against its model: every shift and range, random, extreme and tied operands, with bubbles or without."""
 
 import cocotb
 import numpy as np
@@ -25,8 +25,9 @@ def operands(data: str, rng: np.random.Generator) -> dict[str, np.ndarray]:
         multiplier = rng.choice((0, 1, 2, 0x7FFF, 0x8000, 0xFFFF), COUNT)
     else:
         # total * 2**12 / 2**shift: whole halves exactly
-        total = (rng.choice((-32769, -32768, -129, -128, -127, -2, -1, 0, 1, 2, 127, 128, 255, 256, 32767, 32768), COUNT) << (exponent - 11))
-        total = np.clip((total >> 1) + (rng.integers(-1, 2, COUNT) << (exponent - 12)) // 2, -HIGH - 1, HIGH)
+        result = rng.choice((-32769, -32768, -129, -128, -127, -2, -1, 0, 1, 2, 127, 128, 255, 256, 32767, 32768), COUNT)
+        total = (result << (exponent - 12)) + (rng.integers(-1, 2, COUNT) << (exponent - 12)) // 2
+        total = np.clip(total, -HIGH - 1, HIGH)
         multiplier = np.full(COUNT, 1 << 12)
     low, high = np.maximum(total - HIGH, -HIGH - 1), np.minimum(total + HIGH + 1, HIGH)
     bias = np.where(rng.random(COUNT) < 0.2, 0, rng.integers(low, high + 1))

@@ -8,7 +8,10 @@ LOW, HIGH = -32768, 32767
 def tokens(embed_dim: int, numbers: np.random.Generator) -> list[np.ndarray]:
     half = embed_dim // 2
     alternating = np.tile([LOW, HIGH], half)
+    quarter = np.r_[np.ones(embed_dim // 4, dtype=np.int64), np.zeros(embed_dim - embed_dim // 4, dtype=np.int64)]
     return [
+        quarter,  # mean2 is a half, exactly where embed_dim is a power of two
+        -quarter,
         np.full(embed_dim, HIGH),
         np.full(embed_dim, LOW),
         np.zeros(embed_dim, dtype=np.int64),

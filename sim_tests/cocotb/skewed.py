@@ -30,7 +30,8 @@ async def check_pipeline(
     rng: random.Random,
     what: str,
 ) -> None:
-    """Item k enters at its arrival; its value of column ``port`` is driven ``offset`` cycles later, and noise wherever no item needs the port.
+    """Item k enters at its arrival; its value of column ``port`` is driven ``offset`` cycles later, and noise
+    wherever no item needs the port.
 
     Asserts in every cycle that stream ``o`` is valid exactly ``latency`` cycles after an arrival, and that its items are ``expected``.
     """

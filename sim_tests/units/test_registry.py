@@ -31,6 +31,6 @@ def test_unit_has_reference_and_bench(name: str) -> None:
 
 
 def test_wrong_unit() -> None:
-    with pytest.raises(InputError, match="unit must be one of xnor_matmul, .*: 'conv' is not; choose one of them"):
+    with pytest.raises(InputError, match=r"unit must be one of xnor_matmul, .*: 'conv' is not; choose one of them"):
         unit("conv")
     assert unit("lookup") is UNITS["lookup"]
