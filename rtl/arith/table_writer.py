@@ -6,7 +6,7 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from rtl.shapes import CHUNK, ENTRIES, GROUP, activation_maximum, table_shape, unsigned_for
+from rtl.shapes import CHUNK, GROUP, activation_maximum, table_shape, unsigned_for
 from rtl.tech.table_layout import TableLayout
 from rtl.tech.technology import Technology
 
@@ -87,7 +87,7 @@ class TableWriter(wiring.Component):
         entry, bank, odd = Signal(GROUP), Signal(), Signal(init=1)
         begins, opens = Signal(), Signal()  # first cycle of a held chunk
         odd_next = ~odd & ~self.opening
-        m.d.comb += self.last.eq(entry == ENTRIES - 1)
+        m.d.sync += self.last.eq(entry[1:].all() & ~self.full)  # registered: high exactly while `entry` is ENTRIES - 1
         m.d.sync += [begins.eq(self.full), opens.eq(self.full & self.opening)]
         with m.If(self.full):
             m.d.sync += [entry.eq(0), bank.eq(self.bank), odd.eq(odd_next)]
