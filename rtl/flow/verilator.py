@@ -71,12 +71,12 @@ class _Config(ctypes.Structure):
 
 
 def _build(verilog: str, top: str, rows: int, no_inline: tuple[str, ...], waves: bool) -> Path:
-    options = verilator_build.Options(waves=waves, fast="-O2", slow="-O1")
+    options = verilator_build.Options(waves=waves, fast="-O2", slow="-O0")
     runtime = verilator_build.runtime(waves=waves)
     kept = [name for name in no_inline if re.search(rf"(?m)^module \\?{re.escape(name)}\s*\(", verilog)]
     # `interrupt` is a macro on some other system; Verilator renames the C++ member and says so
     control = "lint_off -rule SYMRSVDWORD\n" + "".join(f'no_inline -module "{name}"\n' for name in kept)
-    key = digest(verilog, top, control, repr(options), str(rows), runtime.parent.name, _HARNESS.read_bytes(), Path(__file__).read_bytes())
+    key = digest(verilog, top, control, repr(options), str(rows), runtime.parent.name, _HARNESS.read_bytes())
     folder = cache_folder("verilator") / f"{top}-{key}"
     with locked(folder):
         if not (folder / "libsim.so").exists():
