@@ -63,6 +63,11 @@ class AcceleratorConfig:
         """Steps that one tile takes: ceil(tokens / rows)."""
         return -(-self.shape.tokens // self.rows)
 
+    def place(self, slot: int) -> tuple[int, int]:
+        """(row, pass) that processes the token in ``slot``."""
+        pass_index, row = divmod(slot, self.rows)
+        return row, pass_index
+
     @property
     def weight_words(self) -> int:
         return self.tile_words * self.weight_buffers
@@ -90,11 +95,16 @@ def _require(condition: bool, rule: str, value: object, remedy: str) -> None:
         raise InputError(f"{rule}: {value} does not; {remedy}")
 
 
+#: Rows of the 224 machine whose whole estimate stays inside the ZCU102's budget: 66 (3 passes) or 44 (5 passes), both 22 lanes.
+#: Between them no row count has lanes that head_dim 64 splits into (see AttentionConfig). Rows cost less LUTs at fewer bits.
+WIDEST_66_ROWS = 4
+
+
 def preset(shape: DeitShape, *, technology: str = "generic", strategy: str = "lut_table") -> AcceleratorConfig:
-    """The machine that we build for a network: 6 rows x 64 inputs for 28x28 networks, 66 x 768 for those at 224."""
+    """The machine that we build for a network: 6 rows x 64 inputs for 28x28 networks, 66 or 44 x 768 for those at 224."""
     if shape.image_size <= 32:
         inputs = max(64, -(-max(shape.embed_dim, shape.patch_dim) // 16) * 16)
         sizes = dict(rows=6, inputs=inputs, lanes=6, tile_words=3 * inputs)
     else:
-        sizes = dict(rows=66, inputs=768, lanes=22, tile_words=768)
+        sizes = dict(rows=66 if shape.bits <= WIDEST_66_ROWS else 44, inputs=768, lanes=22, tile_words=768)
     return AcceleratorConfig(shape=shape, technology=technology, strategy=strategy, **sizes)

@@ -58,8 +58,8 @@ class Loader(wiring.Component):
                 Value.cast(write.data).eq(item.data[: len(Value.cast(write.data))]),
             ]
         slot, channel = self._slots(m, valid)
-        places = [divmod(index, self.config.rows) for index in range(self.config.shape.tokens)]
-        rom = Memory(shape=Place, depth=len(places), init=[{"row": row, "pass_index": index} for index, row in places])
+        places = [self.config.place(slot) for slot in range(self.config.shape.tokens)]
+        rom = Memory(shape=Place, depth=len(places), init=[{"row": row, "pass_index": index} for row, index in places])
         m.submodules.places = rom
         place = rom.read_port(domain="sync")
         m.d.comb += [place.addr.eq(slot), place.en.eq(1), self.load.row.eq(place.data.row), self.load.pass_index.eq(place.data.pass_index)]

@@ -75,14 +75,14 @@ class Row(wiring.Component):
 
     def _load(self, m, load, residuals, activations):
         """Positions and pixels from the load bus into this row's memories."""
-        mine = Signal()
-        m.d.comb += mine.eq(load.valid & (load.row == self.index))
+        held = Signal.like(load)
+        m.d.sync += [held.eq(load), held.valid.eq(load.valid & (load.row == self.index))]
         for memory, kind in ((residuals, LoadKind.POSITION), (activations, LoadKind.PIXEL)):
             m.d.comb += [
-                memory.write_1.valid.eq(mine & (load.kind == kind)),
-                memory.write_1.pass_index.eq(load.pass_index),
-                memory.write_1.address.eq(load.address),
-                memory.write_1.value.eq(load.value[: memory.width]),
+                memory.write_1.valid.eq(held.valid & (held.kind == kind)),
+                memory.write_1.pass_index.eq(held.pass_index),
+                memory.write_1.address.eq(held.address),
+                memory.write_1.value.eq(held.value[: memory.width]),
             ]
 
     def _fill(self, m, bus, residuals, activations):
@@ -109,7 +109,7 @@ class Row(wiring.Component):
         ]
 
     def _attention(self, m, bus, activations):
-        m.submodules.attention = attention = Attention(self.attention_config)
+        m.submodules.attention = attention = Attention(self.attention_config, self.units.technology)
         write = attention.act_write
         m.d.comb += [
             attention.i_bus.eq(bus),

@@ -168,4 +168,4 @@ class RowTiming:
     @property
     def hazard(self) -> int:
         """Cycles after a step's last word before its results may be read."""
-        return self.compute_delay + self.write + 1
+        return self.compute_delay + self.write + 2

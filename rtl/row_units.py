@@ -7,6 +7,7 @@ from functools import cached_property
 
 from rtl.config import AcceleratorConfig
 from rtl.row_bus import RowTiming
+from rtl.tech import dsp48e2
 from rtl.units.accumulate import Accumulate, AccumulateConfig
 from rtl.units.layernorm import LayerNormNormalize, LayerNormNormalizeConfig
 from rtl.units.layernorm_statistics import LayerNormStatisticsConfig
@@ -16,15 +17,23 @@ from rtl.units.residual import Residual, ResidualConfig
 from rtl.units.xnor_matmul import STRATEGIES, XnorMatmulConfig
 
 
+#: Name -> what tables, adders and multipliers are made of.
+TECHNOLOGIES = {"generic": dsp48e2.generic, "ultrascale": dsp48e2.ultrascale}
+
+
 @dataclass(frozen=True)
 class RowUnits:
     """Builds every unit's configuration from the accelerator's."""
 
     config: AcceleratorConfig
 
+    @property
+    def technology(self) -> object:
+        return TECHNOLOGIES[self.config.technology]
+
     @cached_property
     def xnor_matmul(self) -> XnorMatmulConfig:
-        return XnorMatmulConfig(inputs=self.config.inputs, bits=self.config.bits, strategy=STRATEGIES[self.config.strategy]())
+        return XnorMatmulConfig(inputs=self.config.inputs, bits=self.config.bits, strategy=STRATEGIES[self.config.strategy](technology=self.technology))
 
     @cached_property
     def accumulate(self) -> AccumulateConfig:
@@ -39,7 +48,7 @@ class RowUnits:
 
     @cached_property
     def requantize(self) -> RequantizeConfig:
-        return RequantizeConfig(bits=self.config.bits)
+        return RequantizeConfig(bits=self.config.bits, technology=self.technology)
 
     @cached_property
     def table(self) -> LookupConfig:
@@ -51,11 +60,11 @@ class RowUnits:
 
     @cached_property
     def statistics(self) -> LayerNormStatisticsConfig:
-        return LayerNormStatisticsConfig(embed_dim=self.config.shape.embed_dim, passes=self.config.passes)
+        return LayerNormStatisticsConfig(embed_dim=self.config.shape.embed_dim, passes=self.config.passes, technology=self.technology)
 
     @cached_property
     def normalize(self) -> LayerNormNormalizeConfig:
-        return LayerNormNormalizeConfig(bits=self.config.bits)
+        return LayerNormNormalizeConfig(bits=self.config.bits, technology=self.technology)
 
     @cached_property
     def timing(self) -> RowTiming:
@@ -80,5 +89,5 @@ class RowUnits:
             limits=operands + Requantize.OFFSETS["limits"],
             result=result,
             write=result + 1,
-            finish=self.statistics.build().finish_latency,
+            finish=self.statistics.finish_latency,
         )

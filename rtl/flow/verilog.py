@@ -45,7 +45,11 @@ def export(component: wiring.Component, name: str) -> str:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        text = rtlil.convert(component, name=name, emit_src=False)
+        return verilog_of(rtlil.convert(component, name=name, emit_src=False), name)
+
+
+def verilog_of(text: str, name: str) -> str:
+    """The Verilog of RTLIL ``text``, whose top module is ``name``. Raises as `export` does."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "design.il").write_text(text, encoding="utf-8")
         log = run([sys.executable, "-c", _DRIVER, *_PASSES], what=f"Verilog export of {name}", cwd=Path(folder))

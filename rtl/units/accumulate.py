@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from amaranth import Array, Cat, Module, Mux, Signal, signed, unsigned
+from amaranth import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
 
 from model.integer import ACCUMULATOR_BITS
 from rtl.shapes import signed_for
@@ -60,8 +61,8 @@ class Accumulate(wiring.Component):
 
     Timing
     ------
-    A word per cycle, ``latency`` = 2. The memory word of a channel holds the sums of all passes; it is read in cycle 0 and written in cycle 2,
-    so the same channel may come again after 3 cycles (a tile has more words than that).
+    A word per cycle, ``latency`` = 2. A partial sum is read in cycle 0 and written in cycle 2, so the same channel of the same pass may come
+    again after 3 cycles (a tile has more words than that).
 
     Source: model/integer.py, plane weights; shared schedule: K-tiles accumulated in the row.
     """
@@ -85,31 +86,25 @@ class Accumulate(wiring.Component):
         horner = Signal(signed(ACCUMULATOR_BITS))
         twice = Signal(signed(ACCUMULATOR_BITS))
         m.d.comb += twice.eq(Cat(0, horner[:-1]).as_signed())
-        m.d.sync += horner.eq(Mux(self.plane_first, self.i, twice + self.i))
+        # The operand without a gate comes first: the carry chain takes it as it is, and the gate shares the adder's LUT.
+        m.d.sync += horner.eq(self.i + Mux(self.plane_first, 0, twice))
         if not self.config.terms:
             m.d.sync += self.o.eq(horner)
             return m
 
-        width, passes = self.config.partial_shape.width, self.config.passes
-        m.submodules.partials = partials = Memory(shape=unsigned(width * passes), depth=self.config.channels, init=[])
+        width, channel_bits = self.config.partial_shape.width, ceil_log2(self.config.channels)
+        m.submodules.partials = partials = Memory(
+            shape=signed(width), depth=self.config.passes << channel_bits, init=[], attrs={"ram_style": "block"}
+        )
         read, write = partials.read_port(domain="sync"), partials.write_port()
         control_1, control_2 = Signal.like(self.control), Signal.like(self.control)
-        word = Signal(unsigned(width * passes))
-        fields = [read.data[index * width : (index + 1) * width] for index in range(passes)]
-        partial = Signal(signed(width))
-        m.d.sync += [control_1.eq(self.control), control_2.eq(control_1), word.eq(read.data)]
+        m.d.sync += [control_1.eq(self.control), control_2.eq(control_1)]
         m.d.comb += [
-            read.addr.eq(self.control.address),
+            read.addr.eq(Cat(self.control.address[:channel_bits], self.control.pass_index)),
             read.en.eq(1),
-            partial.eq(Mux(control_1.add, Array(fields)[control_1.pass_index], 0).as_signed()),
-            write.addr.eq(control_2.address),
+            write.addr.eq(Cat(control_2.address[:channel_bits], control_2.pass_index)),
             write.en.eq(control_2.write),
-            write.data.eq(
-                Cat(
-                    Mux(control_2.pass_index == index, self.o[:width], word[index * width : (index + 1) * width])
-                    for index in range(passes)
-                )
-            ),
+            write.data.eq(self.o[:width].as_signed()),  # fits by partial_shape while it is a partial sum
         ]
-        m.d.sync += self.o.eq(horner + partial)
+        m.d.sync += self.o.eq(horner + Mux(control_1.add, read.data, 0))
         return m

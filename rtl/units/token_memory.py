@@ -16,6 +16,10 @@ def write_request(width: int) -> data.StructLayout:
     return data.StructLayout({"valid": 1, "pass_index": PASS_BITS, "address": CHANNEL_BITS, "value": unsigned(width)})
 
 
+#: Cycles from a write to the first read request that sees it.
+WRITE_LATENCY = 2
+
+
 class TokenMemory(wiring.Component):
     """Residuals or activations of the tokens that one row processes.
 
@@ -27,12 +31,13 @@ class TokenMemory(wiring.Component):
     Members
     -------
     read_<n> : {valid, pass_index, address}        data_<n> : the word, one cycle later
-    write_<n> : {valid, pass_index, address, value}, in place in the next cycle
+    write_<n> : {valid, pass_index, address, value}, readable two cycles later
 
     Timing
     ------
-    Read latency 1. Clients on different passes never meet. On the same pass in the same cycle the lowest numbered client wins; the
-    sequencer's hazard countdowns and the program's waits keep that from happening.
+    Read latency 1; readers of different passes never meet. A write of cycle t can be read by a request of cycle t + `WRITE_LATENCY`.
+    Of two readers of one pass, or of two writers, in one cycle the lowest numbered wins; the sequencer's hazard countdowns and the
+    program's waits keep that from happening.
     """
 
     def __init__(self, *, width: int, depth: int, passes: int, readers: int, writers: int):
@@ -48,27 +53,21 @@ class TokenMemory(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         reads = [getattr(self, f"read_{n}") for n in range(self.readers)]
-        writes = [getattr(self, f"write_{n}") for n in range(self.writers)]
+        write = self._merged_write(m)
         words = []
         for index in range(self.passes):
-            m.submodules[f"token_{index}"] = memory = Memory(shape=unsigned(self.width), depth=self.depth, init=[])
+            memory = Memory(shape=unsigned(self.width), depth=self.depth, init=[], attrs={"ram_style": "block"})
+            m.submodules[f"token_{index}"] = memory
             read_port, write_port = memory.read_port(domain="sync"), memory.write_port()
-            read_address, write_address, write_value = reads[-1].address, writes[-1].address, writes[-1].value
+            read_address = reads[-1].address
             for request in reversed(reads[:-1]):
                 read_address = Mux(request.valid & (request.pass_index == index), request.address, read_address)
-            enables = [request.valid & (request.pass_index == index) for request in writes]
-            for request, enable in reversed(list(zip(writes[:-1], enables[:-1], strict=True))):
-                write_address = Mux(enable, request.address, write_address)
-                write_value = Mux(enable, request.value, write_value)
-            any_enable = enables[0]
-            for enable in enables[1:]:
-                any_enable = any_enable | enable
             m.d.comb += [
                 read_port.addr.eq(read_address),
                 read_port.en.eq(1),
-                write_port.addr.eq(write_address),
-                write_port.data.eq(write_value),
-                write_port.en.eq(any_enable),
+                write_port.addr.eq(write.address),
+                write_port.data.eq(write.value),
+                write_port.en.eq(write.valid & (write.pass_index == index)),
             ]
             words.append(read_port.data)
         for number, request in enumerate(reads):
@@ -76,3 +75,13 @@ class TokenMemory(wiring.Component):
             m.d.sync += selected.eq(request.pass_index)
             m.d.comb += getattr(self, f"data_{number}").eq(Array(words)[selected] if self.passes > 1 else words[0])
         return m
+
+    def _merged_write(self, m):
+        """The one write of this cycle, one register later."""
+        merged = Signal(write_request(self.width))
+        chosen = getattr(self, f"write_{self.writers - 1}")
+        for number in reversed(range(self.writers - 1)):
+            request = getattr(self, f"write_{number}")
+            chosen = Mux(request.valid, request, chosen)
+        m.d.sync += merged.eq(chosen)
+        return merged

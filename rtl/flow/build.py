@@ -1,0 +1,127 @@
+"""Writes a build: Verilog, Vivado project, program and weight image, driver manifest, resource estimate. All or nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from model.graph import DeitGraph
+from rtl.accelerator import ROW_MODULE, Accelerator
+from rtl.bus.register_map import ErrorCode, as_dict
+from rtl.config import AcceleratorConfig
+from rtl.flow.estimate import SOURCE, Resources, estimate, over_budget, to_rtlil
+from rtl.flow.machine import TOP_MODULE
+from rtl.flow.verilog import verilog_of
+from rtl.flow.vivado import write_project
+from rtl.program.compiler import compile_graph
+from rtl.program.image import manifest
+from rtl.row import Row
+
+REPORTED = ("lut", "ff", "dsp", "bram36")
+
+
+def build(
+    graph: DeitGraph,
+    config: AcceleratorConfig,
+    board: Any,
+    out: Path,
+    *,
+    clock_mhz: float,
+    source: str,
+    say: Callable[[str], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Build `graph` for `config` on `board` into a folder of `out`; returns what `build --json` prints.
+
+    board : a class of `boards`        source : where the weights come from, for the manifest
+    The files depend on the arguments alone: the digest over them is the same every time.
+    """
+    began = time.monotonic()
+    out.mkdir(parents=True, exist_ok=True)
+    name = f"{config.shape.name}_w1a{config.bits}_{board.name}"
+    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=out) as folder:
+        aside = Path(folder, name)
+        aside.mkdir()
+        resources = _write(graph, config, board, aside, clock_mhz=clock_mhz, source=source, say=say)
+        files = sorted(str(path.relative_to(aside)) for path in aside.rglob("*") if path.is_file())
+        digest = _digest(aside, files)
+        _replace(aside, out / name)
+    summary = {
+        "model": config.shape.name,
+        "bits": config.bits,
+        "board": board.name,
+        "rows": config.rows,
+        "inputs": config.inputs,
+        "lanes": config.lanes,
+        "out": str(out / name),
+        "files": files,
+        "resources": {kind: getattr(resources["total"], kind) for kind in REPORTED},
+        "parts": {part: {kind: getattr(found, kind) for kind in REPORTED} for part, found in resources.items()},
+        "budget": {kind: {"limit": share * board.capacity[kind], "total": board.capacity[kind]} for kind, share in board.budget_share.items()},
+        "over_budget": over_budget(resources["total"], board),
+        "resource_source": SOURCE,
+        "digest": digest,
+        "seconds": time.monotonic() - began,
+    }
+    summary["budget"].setdefault("ff", {"limit": board.capacity["ff"], "total": board.capacity["ff"]})
+    return summary
+
+
+def _write(graph, config, board, folder: Path, *, clock_mhz: float, source: str, say) -> Mapping[str, Resources]:
+    """Every file of the build into `folder`."""
+    say("elaborating")
+    row_text, top_text = to_rtlil(Row(config), ROW_MODULE), to_rtlil(Accelerator(config), TOP_MODULE)
+    say("compiling the program; synthesising for the resource estimate (a minute or two the first time)")
+    with ThreadPoolExecutor(2) as pool:
+        row = pool.submit(estimate, row_text, ROW_MODULE)
+        rest = pool.submit(estimate, top_text, TOP_MODULE, black_boxes={ROW_MODULE: row_text})
+        compiled = compile_graph(graph, config)
+        verilog = folder / "verilog"
+        verilog.mkdir()
+        for name, text in ((ROW_MODULE, row_text), (TOP_MODULE, top_text)):
+            (verilog / f"{name}.v").write_text(verilog_of(text, name), encoding="utf-8")
+        (folder / "program.bin").write_bytes(compiled.program)
+        (folder / "weights.bin").write_bytes(compiled.weights)
+        sources = [verilog / f"{name}.v" for name in (ROW_MODULE, TOP_MODULE)]
+        write_project(folder / "vivado", sources, TOP_MODULE, board.part, clock_mhz, board=board.name)
+        resources = {"row": row.result(), "rest": rest.result()}
+    resources["total"] = resources["row"] * config.rows + resources["rest"]
+    description = manifest(compiled, config) | {
+        "checkpoint": source,
+        "board": board.name,
+        "part": board.part,
+        "clock_mhz": clock_mhz,
+        "config": repr(config),
+        "registers": as_dict(),
+        "error_codes": {code.name: code.value for code in ErrorCode},
+        "status": "Vivado has not been run",
+    }
+    _write_json(folder / "manifest.json", description)
+    _write_json(folder / "resources.json", {part: found.to_dict() for part, found in resources.items()})
+    return resources
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _digest(folder: Path, files: list[str]) -> str:
+    total = hashlib.sha256()
+    for name in files:
+        total.update(name.encode() + b"\0" + hashlib.sha256((folder / name).read_bytes()).digest())
+    return total.hexdigest()
+
+
+def _replace(aside: Path, target: Path) -> None:
+    """`aside` in the place of `target`; an old build goes only when the new one is whole."""
+    old = aside.with_name("old")
+    if target.exists():
+        target.rename(old)
+    aside.rename(target)
+    shutil.rmtree(old, ignore_errors=True)

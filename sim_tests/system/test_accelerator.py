@@ -1,0 +1,174 @@
+"""Whole accelerators in Verilator: every write of every row equals the reference, and what is broken is found and named."""
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from amaranth import Signal, signed
+
+from model import data
+from model.interpreter import interpret
+from model.zoo import load_graph
+from rtl import row_units
+from rtl.bus.register_map import ErrorCode
+from rtl.config import AcceleratorConfig, preset
+from rtl.flow.machine import Machine, MachineError, accelerator_verilog
+from rtl.flow.simulate import simulate
+from rtl.flow.verilator import Memory
+from rtl.program import compiler
+from rtl.program.compiler import compile_graph
+from rtl.tech import dsp48e2
+from sim_tests.system.machines import images, run, tiny
+
+
+@pytest.mark.parametrize("strategy, bits", [("lut_table", 8), ("popcount", 2)])
+def test_tiny(strategy: str, bits: int) -> None:
+    result = run(*tiny(bits, strategy=strategy), count=3)
+    assert not result.mismatches, "\n".join(map(str, result.mismatches[:4]))
+    assert len({image.cycles for image in result.images}) == 1, "cycles depend on nothing but the program"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bits", [1, 3, 4, 6])
+def test_tiny_widths(bits: int) -> None:
+    result = run(*tiny(bits))
+    assert not result.mismatches, "\n".join(map(str, result.mismatches[:4]))
+
+
+def test_slow_memory_changes_cycles_only() -> None:
+    """Latency, refresh and random stalls on every channel: the same values, later."""
+    graph, config = tiny()
+    verilog = accelerator_verilog(config)
+    quick = run(graph, config, verilog=verilog)
+    slow = run(graph, config, verilog=verilog, memory=Memory(latency=90, efficiency=70, stall=30, seed=5))
+    assert not slow.mismatches, "\n".join(map(str, slow.mismatches[:4]))
+    assert slow.cycles_per_image > quick.cycles_per_image
+    assert all(np.array_equal(a.logits, b.logits) for a, b in zip(quick.images, slow.images, strict=True))
+
+
+def test_micro_on_fashion_mnist() -> None:
+    """The shipped W1A8 network on real images."""
+    graph = load_graph("deit_micro", 8)
+    pictures, _ = data.load("fashion-mnist", "test", graph.shape)
+    config = preset(graph.shape)
+    result = simulate(graph, config, pictures[:4], lambda image: interpret(graph, image), verilog=accelerator_verilog(config))
+    assert not result.mismatches, "\n".join(map(str, result.mismatches[:4]))
+
+
+def test_broken_weight_bit_is_named() -> None:
+    """One bit of one weight word of the first q channel."""
+    graph, config = tiny()
+    qkv = graph.layers[0].qkv
+    codes = qkv.codes.copy()
+    codes[5, 3] ^= 1
+    broken = dataclasses.replace(graph, layers=(dataclasses.replace(graph.layers[0], qkv=dataclasses.replace(qkv, codes=codes)),))
+    result = simulate(broken, config, images(1), lambda image: interpret(graph, image), verilog=accelerator_verilog(config))
+    first = result.mismatches[0]
+    assert (first.tensor, first.channel) == ("0.q", 5)
+    assert first.got != first.expected and first.cycle is not None and first.token is not None
+
+
+class _NoRounding(type(dsp48e2.generic)):
+    """Multipliers whose rounding constant is lost."""
+
+    def multiply_add(self, m, unit):
+        value = (unit.a + unit.d) * unit.b
+        for stage in range(unit.latency):
+            following = Signal(signed(48), name=f"stage_{stage}")
+            m.d.sync += following.eq(value)
+            value = following
+        m.d.comb += unit.p.eq(value)
+
+
+def test_broken_rounding_constant_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(row_units.TECHNOLOGIES, "generic", _NoRounding())
+    result = run(*tiny(), count=1)
+    first = result.mismatches[0]
+    assert first.tensor == "residual.embed" and abs(first.got - first.expected) == 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Swapped(AcceleratorConfig):
+    def place(self, slot: int) -> tuple[int, int]:
+        """Tokens 1 and 2 change places."""
+        return super().place({1: 2, 2: 1}.get(slot, slot))
+
+
+def test_swapped_token_is_named() -> None:
+    graph, config = tiny()
+    swapped = _Swapped(**{field.name: getattr(config, field.name) for field in dataclasses.fields(config)})
+    first = run(graph, config, count=1, verilog=accelerator_verilog(swapped)).mismatches[0]
+    assert first.tensor == "residual.embed" and first.token in (1, 2)
+
+
+@pytest.fixture(scope="module")
+def tiny_design() -> tuple:
+    graph, config = tiny()
+    return graph, config, accelerator_verilog(config), compile_graph(graph, config)
+
+
+@pytest.mark.parametrize(
+    "window, code",
+    [("program", ErrorCode.PROGRAM_BUS), ("weights", ErrorCode.DATA_READ_BUS), ("image", ErrorCode.DATA_READ_BUS),
+     ("result", ErrorCode.DATA_WRITE_BUS)],
+)  # fmt: skip
+def test_bus_error_stops_the_machine(tiny_design, window: str, code: ErrorCode) -> None:
+    """A status code, readable counters, no write outside the result window, and the next run works."""
+    graph, config, verilog, compiled = tiny_design
+    machine = Machine(config, compiled, verilog)
+    address, size = machine.windows[window]
+    machine.simulator.inject_error(address, address + size - 1)
+    with pytest.raises(MachineError) as error:
+        machine.run(images(1)[0], max_cycles=100_000)
+    assert error.value.code == code
+    assert not machine.read_field("status.busy") and machine.read_field("status.error")
+    assert machine.counters()["cycles"] > 0
+    assert machine.read("id") == int.from_bytes(b"PVIT", "big")
+    beats = machine.simulator.beats("data_read")
+    machine.simulator.run(2_000, until_interrupt=False)
+    assert machine.simulator.beats("data_read") == beats, "it goes on after an error"
+
+
+def _outside(machine: Machine) -> list[int]:
+    low, size = machine.windows["result"]
+    return [int(write["address"]) for write in machine.simulator.writes() if not low <= write["address"] < low + size]
+
+
+def test_window_overrun_is_refused(tiny_design) -> None:
+    graph, config, verilog, compiled = tiny_design
+    for window in ("weights", "image", "result"):
+        machine = Machine(config, compiled, verilog)
+        machine.write(f"{window}_bytes", machine.windows[window][1] - 16)
+        with pytest.raises(MachineError) as error:
+            machine.run(images(1)[0], max_cycles=100_000)
+        assert error.value.code == ErrorCode.WINDOW_OVERRUN
+        assert _outside(machine) == []
+
+
+def test_bad_instruction_and_watchdog(tiny_design) -> None:
+    graph, config, verilog, compiled = tiny_design
+    bad = dataclasses.replace(compiled, program=bytes([0x0F]) + compiled.program[1:])
+    with pytest.raises(MachineError) as error:
+        Machine(config, bad, verilog).run(images(1)[0], max_cycles=100_000)
+    assert error.value.code == ErrorCode.BAD_INSTRUCTION
+
+    first = compiled.instructions[0]
+    stuck = dataclasses.replace(first, wait0_counter=compiler.Counter.TILES_DONE, wait0_value=77).encode()
+    machine = Machine(config, dataclasses.replace(compiled, program=stuck + compiled.program[len(stuck) :]), verilog)
+    machine.write("watchdog_limit", 2_000)
+    with pytest.raises(MachineError) as error:
+        machine.run(images(1)[0], max_cycles=100_000)
+    assert error.value.code == ErrorCode.WATCHDOG
+    assert machine.read_field("watchdog_wait.counter") != 0 and machine.read_field("watchdog_values.want") > 0
+
+
+def test_machine_runs_again_after_an_error(tiny_design) -> None:
+    graph, config, verilog, compiled = tiny_design
+    machine = Machine(config, compiled, verilog)
+    image = images(1)[0]
+    machine.write("image_bytes", 16)
+    with pytest.raises(MachineError):
+        machine.run(image, max_cycles=100_000)
+    machine.write("image_bytes", machine.windows["image"][1])
+    assert np.array_equal(machine.run(image), interpret(graph, image)["logits"].reshape(-1))
