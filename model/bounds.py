@@ -50,19 +50,20 @@ def check_within(name: str, values: np.ndarray, limits: integer.Saturation) -> N
             "retrain or rescale that tensor")  # fmt: skip
 
 
+def check_shift(name: str, values: np.ndarray) -> None:
+    foreign = np.setdiff1d(values, integer.REQUANTIZE_SHIFTS)
+    require(
+        foreign.size == 0, f"{name} must be one of {integer.REQUANTIZE_SHIFTS}", foreign[:1], "choose it with integer.choose_multiplier"
+    )
+
+
 def check_linear(name: str, layer: Linear, bits: int) -> None:
     wide = integer.signed(integer.ACCUMULATOR_BITS)
     check_within(f"{name} bias", layer.bias, integer.signed(integer.BIAS_BITS))
     low, high = accumulator_range(layer, bits)
     check_within(f"{name} accumulator + bias", np.concatenate([low + layer.bias, high + layer.bias]), wide)
     check_within(f"{name} multiplier", layer.multiplier, integer.Saturation(low=0, high=(1 << integer.MULTIPLIER_BITS) - 1))
-    foreign = np.setdiff1d(layer.shift, integer.REQUANTIZE_SHIFTS)
-    require(
-        foreign.size == 0,
-        f"{name} shift must be one of {integer.REQUANTIZE_SHIFTS}",
-        foreign[:1],
-        "choose it with integer.choose_multiplier",
-    )
+    check_shift(f"{name} shift", layer.shift)
     check_within(f"{name} code", layer.codes, integer.unsigned(layer.planes))
     if layer.table is not None:
         check_within(f"{name} table", layer.table, integer.unsigned(bits))
@@ -72,8 +73,7 @@ def check_attention(name: str, layer: Layer) -> None:
     dividend = np.array([layer.dividend])
     check_within(f"{name} dividend", dividend, integer.Saturation(low=1, high=(1 << integer.ATTENTION_DIVIDEND_BITS) - 1))
     check_within(f"{name} score multiplier", np.array([layer.score_multiplier]), integer.unsigned(integer.MULTIPLIER_BITS))
-    require(layer.score_shift in integer.REQUANTIZE_SHIFTS, f"{name} score shift must be one of {integer.REQUANTIZE_SHIFTS}", layer.score_shift,
-            "choose it with integer.choose_multiplier")  # fmt: skip
+    check_shift(f"{name} score shift", np.array([layer.score_shift]))
 
 
 def check_graph(graph: DeitGraph) -> DeitGraph:

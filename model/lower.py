@@ -26,10 +26,11 @@ from model.quant.deit import GELU_OFFSET, QuantBlock, QuantDeiT
 from model.quant.packed import save_quantized
 from model.quant.quantizers import BinaryWeight, LearnedStep, PlaneWeight
 from model.random_graph import hidden_table
+from model.train import load_run
 
 #: The largest value seen in calibration lands at this part of the 16-bit range.
 HEADROOM = 2
-#: Requantize ratios must stay below 16 (``integer.choose_multiplier``).
+#: Requantize ratios must stay below 16 (``integer.choose_multiplier``); steps that we choose keep them below the target.
 _RATIO_LIMIT, _RATIO_TARGET = 15.99, 15.9
 _CALIBRATION_IMAGES = 512
 
@@ -61,8 +62,15 @@ def lower_norm(norm: torch.nn.LayerNorm, target: LearnedStep) -> Norm:
     return Norm(gamma=_fixed(gamma, integer.GAMMA_FRACTION), beta=_fixed(beta, integer.BETA_FRACTION))
 
 
-def lower_linear(weight: Tensor, bias: Tensor | np.ndarray, quantizer: BinaryWeight | PlaneWeight, source: Source, out_step: np.ndarray | float,
-                 out_zero: float = 0.0, table: np.ndarray | None = None) -> Linear:  # fmt: skip
+def lower_linear(
+    weight: Tensor,
+    bias: Tensor | np.ndarray,
+    quantizer: BinaryWeight | PlaneWeight,
+    source: Source,
+    out_step: np.ndarray | float,
+    out_zero: float = 0.0,
+    table: np.ndarray | None = None,
+) -> Linear:
     """``W x + bias`` with x = step * (u - zero), into codes ``value / out_step + out_zero``.
 
     The zero point is weighed by exact integer row sums; only the rest of the bias passes through the rounded ratio.
@@ -160,15 +168,11 @@ def lower(network: QuantDeiT, images: np.ndarray) -> DeitGraph:
 
 def load_trained(path: str) -> tuple[QuantDeiT, dict]:
     """The network of a ``model.train`` checkpoint, in eval mode, and what the checkpoint says about itself."""
-    try:
-        stored = torch.load(path, weights_only=True)
-        network = QuantDeiT(DeiT(config_of(stored["model"])), int(stored["bits"]))
-        network.load_state_dict(stored["state"])
-    except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0][:80]
-        raise InputError(
-            f"lowering needs a quantized checkpoint of model.train: {path} is not one ({reason}); train with --bits 1..8"
-        ) from None
+    stored = load_run(path)
+    if stored["bits"] == "float":
+        raise InputError(f"lowering needs a quantized network: {path} is float; train with --bits 1..8")
+    network = QuantDeiT(DeiT(config_of(stored["model"])), int(stored["bits"]))
+    network.load_state_dict(stored["state"])
     return network.eval(), {key: stored[key] for key in ("seed", "epoch")}
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import csv
 import math
+import pickle
 import sys
 import time
 from collections.abc import Callable
@@ -28,22 +29,26 @@ from model.errors import InputError
 from model.nets.deit import DeiT
 from model.quant.deit import QuantDeiT
 
-MAX_SHIFT = 1
 LABEL_SMOOTHING = 0.05
 WARMUP_STEPS = 300
 LOG_FIELDS = ("epoch", "bits", "learning_rate", "loss", "test_accuracy", "seconds")
 
 
 class Augmented:
-    """Training images on a border of MAX_SHIFT zeros; a batch is shifted and mirrored at random per image, in one gather."""
+    """Training images on a border of ``most`` zeros; a batch is shifted by up to that and mirrored per image, in one gather.
 
-    def __init__(self, images: np.ndarray, labels: np.ndarray):
-        self.size = images.shape[1]
-        self.images = torch.from_numpy(np.pad(images, ((0, 0), (MAX_SHIFT, MAX_SHIFT), (MAX_SHIFT, MAX_SHIFT), (0, 0))))
+    0 leaves the images as they are: augmentation pays only in runs longer than some twenty epochs.
+    """
+
+    def __init__(self, images: np.ndarray, labels: np.ndarray, most: int):
+        self.size, self.most = images.shape[1], most
+        self.images = torch.from_numpy(np.pad(images, ((0, 0), (most, most), (most, most), (0, 0))))
         self.labels = torch.from_numpy(labels)
 
     def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        shift = torch.randint(0, 2 * MAX_SHIFT + 1, (2, len(index), 1))
+        if self.most == 0:
+            return self.images[index], self.labels[index]
+        shift = torch.randint(0, 2 * self.most + 1, (2, len(index), 1))
         span = torch.arange(self.size)
         rows, columns = shift[0] + span, shift[1] + span
         columns = torch.where(torch.rand(len(index), 1) < 0.5, columns.flip(1), columns)
@@ -62,7 +67,7 @@ def optimizer_of(module: nn.Module, learning_rate: float, quantized: bool) -> to
     decayed = [p for p in module.parameters() if p.ndim >= 2]
     others = [p for p in module.parameters() if p.ndim < 2]
     groups = [{"params": decayed, "weight_decay": 0.0 if quantized else 0.05}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.99))
+    return torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.99), fused=True)
 
 
 def learning_rate_factor(step: int, steps: int) -> float:
@@ -74,7 +79,7 @@ def start(arguments: argparse.Namespace) -> tuple[nn.Module, Callable[[Tensor], 
     """The module to train and its function from uint8 images to logits, with weights from ``--start`` where given."""
     net = DeiT(config_of(arguments.model))
     if arguments.start:
-        net.load_state_dict({k.removeprefix("net."): v for k, v in load_state(arguments.start).items() if k.startswith("net.")})
+        net.load_state_dict({k.removeprefix("net."): v for k, v in load_run(arguments.start)["state"].items() if k.startswith("net.")})
     if arguments.bits == "float":
         wrapped = nn.Module()
         wrapped.net = net
@@ -84,12 +89,16 @@ def start(arguments: argparse.Namespace) -> tuple[nn.Module, Callable[[Tensor], 
     return quantized, quantized
 
 
-def load_state(path: str) -> dict[str, Tensor]:
+def load_run(path: str) -> dict:
+    """What ``train`` stored: model, bits, seed, epoch, accuracy, state."""
     try:
-        return torch.load(path, weights_only=True)["state"]
-    except (OSError, KeyError, RuntimeError) as error:
+        stored = torch.load(path, weights_only=True)
+        if {"model", "bits", "seed", "epoch", "state"} <= set(stored):
+            return stored
+        reason = "something is missing"
+    except (OSError, EOFError, TypeError, RuntimeError, pickle.UnpicklingError) as error:
         reason = type(error).__name__
-        raise InputError(f"a training checkpoint holds a state: {path} does not ({reason}); give a file that model.train wrote") from None
+    raise InputError(f"a training checkpoint must come from model.train: {path} does not ({reason}); give a file that it wrote")
 
 
 def sets_of(arguments: argparse.Namespace) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
@@ -101,10 +110,11 @@ def sets_of(arguments: argparse.Namespace) -> tuple[tuple[np.ndarray, np.ndarray
 def train(arguments: argparse.Namespace) -> float:
     """Runs the epochs, writing the log and the checkpoint after each; returns the last test accuracy in percent."""
     torch.set_num_threads(arguments.threads)
+    torch.set_flush_denormal(True)
     torch.manual_seed(arguments.seed)
     module, forward = start(arguments)
     train_set, test_set = sets_of(arguments)
-    augmented = Augmented(*train_set)
+    augmented = Augmented(*train_set, arguments.augment)
     if isinstance(module, QuantDeiT):
         with torch.no_grad():
             module(augmented.batch(torch.randperm(len(augmented.labels))[:256])[0], calibrating=True)
@@ -159,6 +169,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--augment", type=int, default=0, help="mirror at random and shift by up to this many pixels; 0: neither")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", default="checkpoint.pt", help="torch checkpoint, written after every epoch")
     parser.add_argument("--log", type=Path, help="CSV log; default: beside --out")

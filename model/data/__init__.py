@@ -49,7 +49,7 @@ def random_images(shape: DeitShape, count: int, seed: int = 0) -> tuple[np.ndarr
 def load(source: str, split: str, shape: DeitShape) -> tuple[np.ndarray, np.ndarray]:
     """Images and labels of ``split`` ("train" or "test") for a network of this shape."""
     if source == "random":
-        return random_images(shape, 1024 if split == "train" else 256, seed=len(split))
+        return random_images(shape, 512 if split == "train" else 128, seed=len(split))
     if source != "fashion-mnist":
         raise InputError(f"source must be one of {', '.join(SOURCES)}: {source!r} is not; choose one of these")
     if (shape.image_size, shape.channels) != (_SIZE, 1):

@@ -11,7 +11,7 @@ RNG = np.random.default_rng(20)
 S27 = integer.signed(integer.ACCUMULATOR_BITS)
 
 
-@pytest.mark.parametrize("shift", range(0, 9))
+@pytest.mark.parametrize("shift", range(9))
 def test_round_shift_rounds_half_up(shift):
     values = np.arange(-600, 600)
     expected = [math.floor(int(v) / 2**shift + 0.5) for v in values]

@@ -59,7 +59,9 @@ def test_evaluate_prints_its_keys(capsys):
 
 def test_evaluate_errors_are_one_line_without_traceback():
     for arguments in (["--model", "x"], ["--images", "0"], ["--checkpoint", "nowhere.npz"], ["--bits", "77"], ["--source", "y"]):
-        done = subprocess.run([sys.executable, "-m", "model.evaluate", *arguments], capture_output=True, text=True, cwd=Path(__file__).parents[2])
+        done = subprocess.run(
+            [sys.executable, "-m", "model.evaluate", *arguments], capture_output=True, text=True, cwd=Path(__file__).parents[2]
+        )
         assert done.returncode == 2 and "Traceback" not in done.stderr
         assert "error:" in done.stderr.splitlines()[-1]
 
