@@ -27,7 +27,7 @@ from sim_tests.units.shells import AlwaysReadyShell
 CELLS = next(Path(pyosys.__file__).parent.glob("**/xilinx/cells_sim.v"))
 MEASURED = Path(__file__).with_name("xnor_matmul.json")
 # Unused outputs of primitives are left open; the models carry timing checks.
-QUIET = "".join(f"/* verilator lint_off {name} */\n" for name in ("PINMISSING", "SPECIFYIGN"))
+QUIET = "".join(f"/* verilator lint_off {name} */\n" for name in ("PINMISSING", "SPECIFYIGN", "INITIALDLY"))
 SYNTHESIS = "synth_xilinx -family xcup -top row -flatten -noiopad -noclkbuf"
 DRIVER = """
 import sys
