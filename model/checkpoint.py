@@ -37,7 +37,7 @@ def save_graph(path: Path | str, graph: DeitGraph, metadata: Mapping[str, object
         arrays[f"{name}.gamma"], arrays[f"{name}.beta"] = norm.gamma.astype(np.int16), norm.beta.astype(np.int16)
     for index, layer in enumerate(graph.layers):
         arrays[f"{index}.attention"] = np.array([getattr(layer, field) for field in _ATTENTION], dtype=np.uint32)
-    np.savez_compressed(path, **arrays)
+    np.savez_compressed(path, allow_pickle=False, **arrays)
 
 
 class _Reader:

@@ -10,6 +10,7 @@ import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -113,7 +114,7 @@ def calibrated_ranges(network: QuantDeiT, images: Tensor) -> tuple[float, float]
     """Largest magnitudes, over ``images``, of the residual between blocks and of the logits."""
     x = network.embed(images)
     largest = x.abs().max()
-    for quant, block in zip(network.blocks, network.net.blocks, strict=True):
+    for quant, block in network.pairs():
         x = quant(x, block, False)
         largest = torch.maximum(largest, x.abs().max())
     return float(largest), float(network(images).abs().max())
@@ -128,7 +129,7 @@ def residual_step(network: QuantDeiT, largest: float) -> float:
     """One scale for the whole residual stream: fine enough for the data, coarse enough that no requantize ratio reaches 16."""
     top = (1 << (integer.RESIDUAL_BITS - 1)) - 1
     steps = [HEADROOM * largest / top]
-    for quant, block in zip(network.blocks, network.net.blocks, strict=True):
+    for quant, block in network.pairs():
         for linear, source in ((block.attn.proj, quant.attention), (block.mlp.fc2, quant.hidden)):
             steps.append(_largest_scale(BinaryWeight(), linear.weight) * float(source.step) / _RATIO_TARGET)
     steps.append(_largest_scale(network.planes, network.patch_weight()[0]) / ((1 << network.bits) - 1) / _RATIO_TARGET)
@@ -149,7 +150,7 @@ def lower(network: QuantDeiT, images: np.ndarray) -> DeitGraph:
     head_source = Source.of(network.norm)
     head_limit = _largest_scale(network.planes, net.head.weight) * head_source.step / _RATIO_TARGET
     patch_weight, mean = network.patch_weight()
-    patch_bias = _numpy(net.patch_embed.proj.bias) - _numpy(network.planes(patch_weight)) @ _numpy(mean)
+    patch_bias = _numpy(cast(Tensor, net.patch_embed.proj.bias)) - _numpy(network.planes(patch_weight)) @ _numpy(mean)
     positions = _numpy(net.pos_embed)[0].copy()
     positions[0] += _numpy(net.cls_token)[0, 0]
     return check_graph(
@@ -157,9 +158,7 @@ def lower(network: QuantDeiT, images: np.ndarray) -> DeitGraph:
             shape=shape,
             positions=_fixed(positions / step),
             patch=lower_linear(patch_weight, patch_bias, network.planes, Source(step=1 / ((1 << bits) - 1), zero=0.0), step),
-            layers=tuple(
-                lower_block(quant, block, step, shape.tokens, bits) for quant, block in zip(network.blocks, net.blocks, strict=True)
-            ),
+            layers=tuple(lower_block(quant, block, step, shape.tokens, bits) for quant, block in network.pairs()),
             norm=lower_norm(net.norm, network.norm),
             head=lower_linear(net.head.weight, net.head.bias, network.planes, head_source, max(HEADROOM * largest_logit / top, head_limit)),
         )

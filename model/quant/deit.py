@@ -7,6 +7,9 @@ training, the softmax numerators.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -116,6 +119,10 @@ class QuantDeiT(nn.Module):
         self.norm = LearnedStep.mid_rise(bits)
         self.planes = PlaneWeight()
 
+    def pairs(self) -> Iterator[tuple[QuantBlock, Block]]:
+        """The quantizers of each block with its weights."""
+        return cast("Iterator[tuple[QuantBlock, Block]]", zip(self.blocks, self.net.blocks, strict=True))
+
     def patches(self, images: Tensor) -> Tensor:
         """(batch, size, size, channels) uint8 -> (batch, patches, patch_dim) codes ``pixel >> (8 - bits)``, ordered (y, x, channel)."""
         size, (batch, image_size, _, channels) = self.net.config.patch_size, images.shape
@@ -141,7 +148,7 @@ class QuantDeiT(nn.Module):
     def forward(self, images: Tensor, calibrating: bool = False) -> Tensor:
         """(batch, size, size, channels) uint8 images -> (batch, classes) logits. ``calibrating`` sets every step from this batch first."""
         x = self.embed(images)
-        for quant, block in zip(self.blocks, self.net.blocks, strict=True):
+        for quant, block in self.pairs():
             x = quant(x, block, calibrating)
         u = normalize(x[:, 0], self.net.norm, self.norm, calibrating)
         return functional.linear(u, *fold(self.planes, self.net.head.weight, self.net.head.bias, self.norm))

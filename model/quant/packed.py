@@ -27,7 +27,7 @@ def save_quantized(path: Path | str, network: QuantDeiT) -> None:
             arrays[name + _SCALE] = BinaryWeight.scale(tensor).numpy()
         else:
             arrays[name] = tensor.numpy()
-    np.savez_compressed(path, **arrays)
+    np.savez_compressed(path, allow_pickle=False, **arrays)
 
 
 def load_quantized(path: Path | str) -> QuantDeiT:

@@ -1,8 +1,8 @@
-"""Trains and lowers every shipped network of deit_micro: float, then W1A8, W1A6 and W1A4, each from the one before.
+"""Trains, quantizes and lowers every shipped network of deit_micro: float, then W1A8, W1A6 and W1A4, each from the one before.
 
 About an hour on one core:
 
-python -m model.recipe --folder .cache/models
+python -m model.quantize --folder .cache/models
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ RUNS = {
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m model.recipe", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m model.quantize", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--folder", type=Path, default=Path(".cache") / "models", help="torch checkpoints and logs go here")
     parser.add_argument("--out", type=Path, default=zoo.CHECKPOINTS, help="integer graphs go here; default: the shipped ones")
