@@ -1,14 +1,14 @@
-"""The accelerator: composition only. Rows are instances of one separately emitted module, `row`."""
+"""The accelerator: composition only. Rows and key/value banks are instances of separately emitted modules."""
 
 from __future__ import annotations
 
-from amaranth import Cat, ClockSignal, Const, Instance, Module, ResetInserter, ResetSignal, Signal
+from amaranth import Cat, Module, ResetInserter, Signal
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from rtl.array_sequencer import ArraySequencer, TilePayload
-from rtl.attention_bus import AttendCommand, attention_bus
+from rtl.attention_bus import AttendCommand
 from rtl.attention_config import AttentionConfig
 from rtl.attention_engine import AttentionEngine
 from rtl.bus.axi import AxiLite, AxiRead, AxiReadWrite
@@ -18,19 +18,30 @@ from rtl.bus.ports import FlatPorts
 from rtl.config import AcceleratorConfig
 from rtl.dispatcher import Dispatcher
 from rtl.dma_engine import DmaEngine
-from rtl.row import RowResult
-from rtl.row_bus import LoadBus, WriteKind, row_bus
+from rtl.row import Row, RowResult, row_members
+from rtl.row_bus import WriteKind
 from rtl.row_feeder import RowFeeder
 from rtl.row_units import RowUnits
+from rtl.separate import SeparateModule, Shell
 from rtl.supervisor import Supervisor
-from rtl.units.key_value import KeyValueMemory
+from rtl.units.key_value import KeyValueBank, KeyValueMemory, bank_members
 
 PORTS = (
     FlatPorts("s_axi_control", AxiLite(), slave=True),
     FlatPorts("m_axi_program", AxiRead()),
     FlatPorts("m_axi_data", AxiReadWrite()),
 )
-ROW_MODULE = "row"
+ROW_MODULE, BANK_MODULE = "row", "key_value_bank"
+
+
+def separate_modules(config: AcceleratorConfig) -> dict[str, tuple[wiring.Component, int]]:
+    """The modules that the accelerator instantiates by name, and how often."""
+    attention = AttentionConfig.of(config)
+    return {ROW_MODULE: (Row(config), config.rows), BANK_MODULE: (Shell(KeyValueBank(attention), bank_members(attention)), attention.groups)}
+
+
+def _separate_bank(config: AttentionConfig) -> SeparateModule:
+    return SeparateModule(BANK_MODULE, bank_members(config))
 
 
 class Accelerator(wiring.Component):
@@ -71,12 +82,12 @@ class Accelerator(wiring.Component):
         config = self.config
         timing = RowUnits(config).timing
         attention_config = AttentionConfig.of(config)
-        m.submodules.supervisor = supervisor = Supervisor(config)
         m.submodules.program_reader = program_reader = AxiReader()
         m.submodules.data_reader = data_reader = AxiReader()
         m.submodules.data_writer = data_writer = AxiWriter()
-        m.submodules.collector = collector = KeyValueMemory(attention_config)
+        m.submodules.collector = collector = KeyValueMemory(attention_config, _separate_bank)
         drain = timing.compute_delay + timing.write + config.rows + collector.settle
+        m.submodules.supervisor = supervisor = Supervisor(config, settle=drain)
         dispatcher, dma = Dispatcher(), DmaEngine(config)
         sequencer, attention = ArraySequencer(config, timing, drain), AttentionEngine(attention_config)
         for name, engine in (("dispatcher", dispatcher), ("dma", dma), ("sequencer", sequencer), ("attention", attention)):
@@ -160,36 +171,21 @@ class Accelerator(wiring.Component):
 
     def _rows(self, m, bus, attention, load):
         """Instantiates the row module R times; the buses hop through. Returns each row's result."""
-        config = self.config
-        attention_layout = attention_bus(AttentionConfig.of(config))
         results = []
-        for index in range(config.rows):
-            next_bus = Signal(row_bus(config), name=f"bus_{index}")
-            next_attention = Signal(attention_layout, name=f"attention_{index}")
-            next_load = Signal(LoadBus, name=f"load_{index}")
-            result, attended = Signal(RowResult, name=f"result_{index}"), Signal(RowResult, name=f"attended_{index}")
-            m.submodules[f"row_{index}"] = Instance(
-                ROW_MODULE,
-                i_clk=ClockSignal(),
-                i_rst=ResetSignal(),
-                i_index=Const(index, 8),
-                i_i_bus=bus,
-                o_o_bus=next_bus,
-                i_i_attention=attention,
-                o_o_attention=next_attention,
-                i_i_load=load,
-                o_o_load=next_load,
-                o_result=result,
-                o_attended=attended,
-            )
+        for index in range(self.config.rows):
+            m.submodules[f"row_{index}"] = row = SeparateModule(ROW_MODULE, row_members(self.config))
             m.d.comb += [
-                self.trace_linear_valid[index].eq(result.valid),
-                self.trace_linear_value.word_select(index, 16).eq(result.value),
-                self.trace_attention_valid[index].eq(attended.valid),
-                self.trace_attention_value.word_select(index, 16).eq(attended.value),
+                row.index.eq(index),
+                row.i_bus.eq(bus),
+                row.i_attention.eq(attention),
+                row.i_load.eq(load),
+                self.trace_linear_valid[index].eq(row.result.valid),
+                self.trace_linear_value.word_select(index, 16).eq(row.result.value),
+                self.trace_attention_valid[index].eq(row.attended.valid),
+                self.trace_attention_value.word_select(index, 16).eq(row.attended.value),
             ]
-            bus, attention, load = next_bus, next_attention, next_load
-            results.append(result)
+            bus, attention, load = row.o_bus, row.o_attention, row.o_load
+            results.append(row.result)
         return results
 
     def _collect(self, m, feeder, results, collector, attention, dma):

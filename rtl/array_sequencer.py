@@ -12,6 +12,7 @@ from amaranth.lib.wiring import In, Out
 from rtl.config import AcceleratorConfig
 from rtl.program import isa
 from rtl.row_bus import ComputeCommand, FillCommand, Limits, RowTiming, WriteKind
+from rtl.units.protocol import delay
 
 TilePayload = data.StructLayout(dict(isa.PAYLOAD[isa.Opcode.TILE]))
 Post = data.StructLayout({"enable": 1, "counter": 4})
@@ -142,11 +143,7 @@ class ArraySequencer(wiring.Component):
     def _posts(self, m, step, finished):
         stage = Signal(Post)
         m.d.comb += [stage.enable.eq(finished & step.last & step.post.enable), stage.counter.eq(step.post.counter)]
-        for index in range(self.drain):
-            following = Signal(Post, name=f"post_{index}")
-            m.d.sync += following.eq(stage)
-            stage = following
-        m.d.comb += self.post.eq(stage)
+        m.d.comb += self.post.eq(delay(m, stage.as_value(), self.drain, name="post", reset=True))
 
 
 class _FillCounter(wiring.Component):

@@ -15,7 +15,8 @@ from rtl.config import AcceleratorConfig
 from rtl.loader import Loader
 from rtl.program import isa
 from rtl.row_bus import LoadBus
-from rtl.row_feeder import NormPair, Parameter, delayed, memory_write
+from rtl.row_feeder import NormPair, Parameter, memory_write
+from rtl.units.protocol import delay
 
 Window = data.StructLayout({"base": 40, "bytes": 32})
 Windows = data.StructLayout({"weights": Window, "image": Window, "result": Window})
@@ -105,7 +106,7 @@ class DmaEngine(wiring.Component):
             self.write_parameter.eq(loader.write_parameter),
             self.write_norm.eq(loader.write_norm),
             self.load.eq(loader.load),
-            self.post.eq(delayed(m, post, self.config.rows + 4, "post")),
+            self.post.eq(delay(m, post.as_value(), self.config.rows + 4, name="post", reset=True)),
             post.counter.eq(self.i.payload.post.counter),
             post.enable.eq(self.i.payload.post.enable & self.i.ready & self.i.valid),
         ]

@@ -18,6 +18,22 @@ from rtl.units.token_memory import TokenMemory
 RowResult = data.StructLayout({"valid": 1, "value": 16})
 
 
+def row_members(config: AcceleratorConfig) -> dict:
+    """Members of `Row`."""
+    attention = attention_bus(AttentionConfig.of(config))
+    return {
+        "index": In(8),
+        "i_bus": In(row_bus(config)),
+        "o_bus": Out(row_bus(config)),
+        "i_attention": In(attention),
+        "o_attention": Out(attention),
+        "i_load": In(LoadBus),
+        "o_load": Out(LoadBus),
+        "result": Out(RowResult),
+        "attended": Out(RowResult),
+    }
+
+
 class Row(wiring.Component):
     """Composition of a row's units around its two token memories.
 
@@ -39,19 +55,7 @@ class Row(wiring.Component):
         self.config = config
         self.attention_config = AttentionConfig.of(config)
         self.units = RowUnits(config)
-        super().__init__(
-            {
-                "index": In(8),
-                "i_bus": In(row_bus(config)),
-                "o_bus": Out(row_bus(config)),
-                "i_attention": In(attention_bus(self.attention_config)),
-                "o_attention": Out(attention_bus(self.attention_config)),
-                "i_load": In(LoadBus),
-                "o_load": Out(LoadBus),
-                "result": Out(RowResult),
-                "attended": Out(RowResult),
-            }
-        )
+        super().__init__(row_members(config))
 
     @property
     def timing(self) -> RowTiming:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth import Mux, Module, Signal
+from amaranth import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -17,6 +17,10 @@ from rtl.dma_engine import DmaError, Window, Windows
 class Supervisor(wiring.Component):
     """Control registers plus the state behind them.
 
+    Parameters
+    ----------
+    config : AcceleratorConfig        settle : cycles until nothing issued before is in flight any more
+
     Members
     -------
     bus : AXI-Lite        interrupt
@@ -29,13 +33,14 @@ class Supervisor(wiring.Component):
 
     Timing
     ------
-    `start` follows the register write by 3 cycles. An error stops the machine one cycle after it is seen: `clear` stays high until the next
+    `start` follows the register write by 3 cycles, or by `settle` + 3 after a reset, an error or a clear: what was in flight in the rows then
+    has come out. An error stops the machine one cycle after it is seen: `clear` stays high until the next
     start, so nothing is fetched, transferred or computed any more.
     The watchdog counts cycles in which nothing is fetched, moved, computed or posted.
     """
 
-    def __init__(self, config: AcceleratorConfig):
-        self.config = config
+    def __init__(self, config: AcceleratorConfig, settle: int):
+        self.config, self.settle = config, settle
         super().__init__(
             {
                 "bus": In(AxiLite()),
@@ -64,9 +69,9 @@ class Supervisor(wiring.Component):
         wiring.connect(m, wiring.flipped(self.bus), registers.bus)
         commands = registers.commands
         busy, running, halted = Signal(), Signal(), Signal(init=1)
-        starting = Signal(2)
+        starting, dirty, hold = Signal(2), Signal(init=1), Signal(range(self.settle + 1))
         stop = self._errors(m, registers, running, commands)
-        m.d.sync += starting.eq((starting << 1) | commands.start)
+        m.d.sync += starting.eq(Cat(hold == 1, starting[0]))
         m.d.comb += [
             self.interrupt.eq(registers.irq),
             self.start.eq(starting[1]),
@@ -78,12 +83,16 @@ class Supervisor(wiring.Component):
         for name in ("weights", "image", "result"):
             m.d.comb += self.windows[name].eq(commands.windows[name])
         m.d.comb += self.program.eq(commands.windows.program)
+        with m.If(hold != 0):
+            m.d.sync += hold.eq(hold - 1)
         with m.If(commands.start):
-            m.d.sync += [busy.eq(1), halted.eq(1)]
+            m.d.sync += [busy.eq(1), halted.eq(1), dirty.eq(0), hold.eq(Mux(dirty, self.settle, 1))]
         with m.If(starting[0]):
             m.d.sync += halted.eq(0)
         with m.If((self.done & running) | stop | commands.clear):
-            m.d.sync += [busy.eq(0), halted.eq(1)]
+            m.d.sync += [busy.eq(0), halted.eq(1), hold.eq(0)]
+        with m.If(stop | commands.clear):
+            m.d.sync += dirty.eq(1)
         self._events(m, registers.state.events)
         return m
 

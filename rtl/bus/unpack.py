@@ -134,7 +134,7 @@ class Unpack(wiring.Component):
             with m.If(code == value):
                 m.d.comb += [beat_done.eq(index_in_beat == DATA_BITS // width - 1), self.o.p.data.eq(word[:width])]
                 with m.If(deliver):
-                    m.d.sync += word.eq(word >> width)
+                    m.d.sync += word[:DATA_BITS].eq(word[:DATA_BITS] >> width)
         with m.If(load):
             m.d.sync += word.eq(Mux(wide, Cat(word, self.i.p.data)[DATA_BITS:], self.i.p.data))
         with m.If(self.i_request.ready):

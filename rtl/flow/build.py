@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from model.graph import DeitGraph
-from rtl.accelerator import ROW_MODULE, Accelerator
+from rtl.accelerator import Accelerator, separate_modules
 from rtl.bus.register_map import ErrorCode, as_dict
 from rtl.config import AcceleratorConfig
 from rtl.flow.estimate import SOURCE, Resources, estimate, over_budget, to_rtlil
@@ -22,7 +22,6 @@ from rtl.flow.verilog import verilog_of
 from rtl.flow.vivado import write_project
 from rtl.program.compiler import compile_graph
 from rtl.program.image import manifest
-from rtl.row import Row
 
 REPORTED = ("lut", "ff", "dsp", "bram36")
 
@@ -75,23 +74,29 @@ def build(
 
 def _write(graph, config, board, folder: Path, *, clock_mhz: float, source: str, say) -> Mapping[str, Resources]:
     """Every file of the build into `folder`."""
-    say("elaborating")
-    row_text, top_text = to_rtlil(Row(config), ROW_MODULE), to_rtlil(Accelerator(config), TOP_MODULE)
-    say("compiling the program; synthesising for the resource estimate (a minute or two the first time)")
+    say("elaborating; synthesising for the resource estimate (a minute or two the first time)")
+    verilog = folder / "verilog"
+    verilog.mkdir()
+    texts, counts, estimates = {}, {}, {}
     with ThreadPoolExecutor(2) as pool:
-        row = pool.submit(estimate, row_text, ROW_MODULE)
-        rest = pool.submit(estimate, top_text, TOP_MODULE, black_boxes={ROW_MODULE: row_text})
+        for name, (component, count) in separate_modules(config).items():
+            texts[name], counts[name] = to_rtlil(component, name), count
+            estimates[name] = pool.submit(estimate, texts[name], name)
+        texts[TOP_MODULE], counts[TOP_MODULE] = to_rtlil(Accelerator(config), TOP_MODULE), 1
+        boxes = {name: text for name, text in texts.items() if name != TOP_MODULE}
+        estimates[TOP_MODULE] = pool.submit(estimate, texts[TOP_MODULE], TOP_MODULE, black_boxes=boxes)
         compiled = compile_graph(graph, config)
-        verilog = folder / "verilog"
-        verilog.mkdir()
-        for name, text in ((ROW_MODULE, row_text), (TOP_MODULE, top_text)):
+        for name, text in texts.items():
             (verilog / f"{name}.v").write_text(verilog_of(text, name), encoding="utf-8")
         (folder / "program.bin").write_bytes(compiled.program)
         (folder / "weights.bin").write_bytes(compiled.weights)
-        sources = [verilog / f"{name}.v" for name in (ROW_MODULE, TOP_MODULE)]
+        sources = [verilog / f"{name}.v" for name in texts]
         write_project(folder / "vivado", sources, TOP_MODULE, board.part, clock_mhz, board=board.name)
-        resources = {"row": row.result(), "rest": rest.result()}
-    resources["total"] = resources["row"] * config.rows + resources["rest"]
+        resources = {name: future.result() for name, future in estimates.items()}
+    total = Resources()
+    for name, count in counts.items():
+        total += resources[name] * count
+    resources["total"] = total
     description = manifest(compiled, config) | {
         "checkpoint": source,
         "board": board.name,

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from rtl.accelerator import ROW_MODULE, Accelerator
+from rtl.accelerator import BANK_MODULE, ROW_MODULE, Accelerator, separate_modules
 from rtl.bus.register_map import COUNTERS, REGISTERS, ErrorCode
 from rtl.config import AcceleratorConfig
 from rtl.flow.verilator import Simulator
 from rtl.flow.verilog import export
 from rtl.program.compiler import CompiledProgram
-from rtl.row import Row
 
 TOP_MODULE = "accelerator"
 WINDOW_ALIGNMENT = 4096
@@ -33,8 +32,9 @@ class MachineError(RuntimeError):
 
 
 def accelerator_verilog(config: AcceleratorConfig) -> str:
-    """Verilog of the row module, then of the accelerator that instantiates it."""
-    return export(Row(config), ROW_MODULE) + export(Accelerator(config), TOP_MODULE)
+    """Verilog of the separate modules, then of the accelerator that instantiates them."""
+    parts = [export(component, name) for name, (component, _) in separate_modules(config).items()]
+    return "".join([*parts, export(Accelerator(config), TOP_MODULE)])
 
 
 def windows(compiled: CompiledProgram) -> dict[str, tuple[int, int]]:
@@ -64,7 +64,7 @@ class Machine:
     def __init__(self, config: AcceleratorConfig, compiled: CompiledProgram, verilog: str, **options):
         self.config, self.compiled = config, compiled
         self.windows = windows(compiled)
-        self.simulator = Simulator.build(verilog, TOP_MODULE, rows=config.rows, no_inline=(ROW_MODULE,), **options)
+        self.simulator = Simulator.build(verilog, TOP_MODULE, rows=config.rows, no_inline=(ROW_MODULE, BANK_MODULE), **options)
         self._write_window("program", compiled.program)
         self._write_window("weights", compiled.weights)
         for name, (address, size) in self.windows.items():

@@ -11,6 +11,18 @@ from rtl.attention_config import READ_LATENCY
 __all__ = ["KeyValueBank", "KeyValueMemory", "select"]
 
 
+def bank_members(config):
+    """Members of `KeyValueBank`."""
+    return {
+        "i": In(collect_layout(config)),
+        "values": In(data.ArrayLayout(signed(8), config.lanes)),
+        "address": In(read_layout(config)["address"].shape),
+        "key": Out(word_layout(config)),
+        "value": Out(word_layout(config)),
+        "conflict": Out(1),
+    }
+
+
 class KeyValueBank(wiring.Component):
     """Keys and values of one group of D adjacent rows: one memory each, one write port each.
 
@@ -34,16 +46,7 @@ class KeyValueBank(wiring.Component):
 
     def __init__(self, config):
         self.config = config
-        super().__init__(
-            {
-                "i": In(collect_layout(config)),
-                "values": In(data.ArrayLayout(signed(8), config.lanes)),
-                "address": In(read_layout(config)["address"].shape),
-                "key": Out(word_layout(config)),
-                "value": Out(word_layout(config)),
-                "conflict": Out(1),
-            }
-        )
+        super().__init__(bank_members(config))
 
     def elaborate(self, platform):
         m = Module()
@@ -128,6 +131,7 @@ class KeyValueMemory(wiring.Component):
     Parameters
     ----------
     config : AttentionConfig
+    bank : builds a `KeyValueBank`, or a module that stands for one
 
     Members
     -------
@@ -143,8 +147,8 @@ class KeyValueMemory(wiring.Component):
     A value may be read `settle` = rows + 1 cycles after row 0 emitted the last one.
     """
 
-    def __init__(self, config):
-        self.config = config
+    def __init__(self, config, bank=KeyValueBank):
+        self.config, self.bank = config, bank
         self.settle = config.rows + 1
         super().__init__(
             {
@@ -161,7 +165,7 @@ class KeyValueMemory(wiring.Component):
         config, lanes = self.config, self.config.lanes
         control, conflicts, keys, values = self.i, [], [], []
         for group in range(config.groups):
-            m.submodules[f"bank{group}"] = bank = KeyValueBank(config)
+            m.submodules[f"bank{group}"] = bank = self.bank(config)
             m.d.comb += [bank.i.eq(control), bank.address.eq(self.read.address)]
             m.d.comb += [bank.values[k].eq(self.values[group * lanes + k]) for k in range(lanes)]
             conflicts.append(bank.conflict)
