@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from amaranth import Cat, Module, ResetInserter, Signal
-from amaranth.lib import wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
@@ -20,7 +20,7 @@ from rtl.dispatcher import Dispatcher
 from rtl.dma_engine import DmaEngine
 from rtl.row import Row, RowResult, row_members
 from rtl.row_bus import WriteKind
-from rtl.row_feeder import RowFeeder
+from rtl.row_feeder import ResultControl, RowFeeder, feeder_members
 from rtl.row_units import RowUnits
 from rtl.separate import SeparateModule, Shell
 from rtl.supervisor import Supervisor
@@ -31,13 +31,17 @@ PORTS = (
     FlatPorts("m_axi_program", AxiRead()),
     FlatPorts("m_axi_data", AxiReadWrite()),
 )
-ROW_MODULE, BANK_MODULE = "row", "key_value_bank"
+ROW_MODULE, BANK_MODULE, FEEDER_MODULE = "row", "key_value_bank", "row_feeder"
 
 
 def separate_modules(config: AcceleratorConfig) -> dict[str, tuple[wiring.Component, int]]:
     """The modules that the accelerator instantiates by name, and how often."""
     attention = AttentionConfig.of(config)
-    return {ROW_MODULE: (Row(config), config.rows), BANK_MODULE: (Shell(KeyValueBank(attention), bank_members(attention)), attention.groups)}
+    return {
+        ROW_MODULE: (Row(config), config.rows),
+        BANK_MODULE: (Shell(KeyValueBank(attention), bank_members(attention)), attention.groups),
+        FEEDER_MODULE: (Shell(RowFeeder(config, RowUnits(config).timing), feeder_members(config)), 1),
+    }
 
 
 def _separate_bank(config: AttentionConfig) -> SeparateModule:
@@ -92,7 +96,7 @@ class Accelerator(wiring.Component):
         sequencer, attention = ArraySequencer(config, timing, drain), AttentionEngine(attention_config)
         for name, engine in (("dispatcher", dispatcher), ("dma", dma), ("sequencer", sequencer), ("attention", attention)):
             m.submodules[name] = ResetInserter(supervisor.clear)(engine)
-        m.submodules.feeder = feeder = RowFeeder(config, timing)
+        m.submodules.feeder = feeder = SeparateModule(FEEDER_MODULE, feeder_members(config))
 
         self._bus(m, supervisor, program_reader, data_reader, data_writer, dispatcher, dma)
         self._queues(m, dispatcher, dma, sequencer, attention)
@@ -174,23 +178,24 @@ class Accelerator(wiring.Component):
         results = []
         for index in range(self.config.rows):
             m.submodules[f"row_{index}"] = row = SeparateModule(ROW_MODULE, row_members(self.config))
+            result, attended = data.View(RowResult, row.result), data.View(RowResult, row.attended)
             m.d.comb += [
                 row.index.eq(index),
                 row.i_bus.eq(bus),
                 row.i_attention.eq(attention),
                 row.i_load.eq(load),
-                self.trace_linear_valid[index].eq(row.result.valid),
-                self.trace_linear_value.word_select(index, 16).eq(row.result.value),
-                self.trace_attention_valid[index].eq(row.attended.valid),
-                self.trace_attention_value.word_select(index, 16).eq(row.attended.value),
+                self.trace_linear_valid[index].eq(result.valid),
+                self.trace_linear_value.word_select(index, 16).eq(result.value),
+                self.trace_attention_valid[index].eq(attended.valid),
+                self.trace_attention_value.word_select(index, 16).eq(attended.value),
             ]
             bus, attention, load = row.o_bus, row.o_attention, row.o_load
-            results.append(row.result)
+            results.append(result)
         return results
 
     def _collect(self, m, feeder, results, collector, attention, dma):
         """Keys and values to their memory, row 0's logits to theirs. Row 0 emits one cycle after the feeder: its input register."""
-        control = Signal.like(feeder.result)
+        control = Signal(ResultControl)
         m.d.sync += control.eq(feeder.result)
         is_key, is_value = control.kind == WriteKind.KEY, control.kind == WriteKind.VALUE
         collect = collector.i

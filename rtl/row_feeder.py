@@ -33,6 +33,19 @@ def delayed(m: Module, value, cycles: int, name: str) -> Value:
     return value
 
 
+def feeder_members(config: AcceleratorConfig) -> dict:
+    """Members of `RowFeeder`."""
+    return {
+        "fill": In(FillCommand),
+        "compute": In(ComputeCommand),
+        "write_weight": In(memory_write(unsigned(config.inputs))),
+        "write_parameter": In(memory_write(Parameter)),
+        "write_norm": In(memory_write(NormPair)),
+        "bus": Out(row_bus(config)),
+        "result": Out(ResultControl),
+    }
+
+
 class RowFeeder(wiring.Component):
     """Drives the row bus.
 
@@ -54,17 +67,7 @@ class RowFeeder(wiring.Component):
 
     def __init__(self, config: AcceleratorConfig, timing: RowTiming):
         self.config, self.timing = config, timing
-        super().__init__(
-            {
-                "fill": In(FillCommand),
-                "compute": In(ComputeCommand),
-                "write_weight": In(memory_write(unsigned(config.inputs))),
-                "write_parameter": In(memory_write(Parameter)),
-                "write_norm": In(memory_write(NormPair)),
-                "bus": Out(row_bus(config)),
-                "result": Out(ResultControl),
-            }
-        )
+        super().__init__(feeder_members(config))
 
     def elaborate(self, platform):
         m = Module()

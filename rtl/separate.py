@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from amaranth import ClockSignal, Instance, Module, ResetSignal
+from amaranth import ClockSignal, Instance, Module, ResetSignal, Shape
 from amaranth.lib import wiring
 
 
 class SeparateModule(wiring.Component):
-    """An instance of module `name` with the flat `members` of the component that is emitted under that name."""
+    """An instance of module `name`, whose `members` are those of the component that is emitted under that name, each a plain vector.
+
+    Plain, because every field of a structure would become a named wire at each of many instances, and the tools would carry them all.
+    """
 
     def __init__(self, name: str, members: Mapping):
         self.name = name
-        super().__init__(dict(members))
+        super().__init__({key: wiring.Member(member.flow, Shape.cast(member.shape).width) for key, member in members.items()})
 
     def elaborate(self, platform):
         m = Module()

@@ -81,10 +81,12 @@ def _write(graph, config, board, folder: Path, *, clock_mhz: float, source: str,
     with ThreadPoolExecutor(2) as pool:
         for name, (component, count) in separate_modules(config).items():
             texts[name], counts[name] = to_rtlil(component, name), count
-            estimates[name] = pool.submit(estimate, texts[name], name)
+            if not estimates:  # the first, the row, takes long: begin while the others are elaborated
+                estimates[name] = pool.submit(estimate, texts[name], name)
+        boxes = dict(texts)
         texts[TOP_MODULE], counts[TOP_MODULE] = to_rtlil(Accelerator(config), TOP_MODULE), 1
-        boxes = {name: text for name, text in texts.items() if name != TOP_MODULE}
         estimates[TOP_MODULE] = pool.submit(estimate, texts[TOP_MODULE], TOP_MODULE, black_boxes=boxes)
+        estimates |= {name: pool.submit(estimate, text, name) for name, text in texts.items() if name not in estimates}
         compiled = compile_graph(graph, config)
         for name, text in texts.items():
             (verilog / f"{name}.v").write_text(verilog_of(text, name), encoding="utf-8")

@@ -1,6 +1,6 @@
 """`KeyValueMemory`: collects k and v from all rows, turns the corner, and gives the words of the attention bus."""
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -166,11 +166,14 @@ class KeyValueMemory(wiring.Component):
         control, conflicts, keys, values = self.i, [], [], []
         for group in range(config.groups):
             m.submodules[f"bank{group}"] = bank = self.bank(config)
-            m.d.comb += [bank.i.eq(control), bank.address.eq(self.read.address)]
-            m.d.comb += [bank.values[k].eq(self.values[group * lanes + k]) for k in range(lanes)]
+            m.d.comb += [
+                bank.i.eq(control),
+                bank.address.eq(self.read.address),
+                bank.values.eq(Cat(self.values[group * lanes + k] for k in range(lanes))),
+            ]
             conflicts.append(bank.conflict)
-            keys.append(bank.key.as_value())
-            values.append(bank.value.as_value())
+            keys.append(Value.cast(bank.key))
+            values.append(Value.cast(bank.value))
             if group + 1 < config.groups:
                 control = self._later(m, control, lanes)
         kind, group = _delay(m, self.read.kind, READ_LATENCY - 1), _delay(m, self.read.group, READ_LATENCY - 1)
