@@ -47,7 +47,7 @@ lint: .venv/.stamp-dev
 	.venv/bin/pyright
 
 models: setup
-	$(RUN) -m model.train --model deit_micro
+	$(RUN) -m model.quantize
 
 clean:
 	rm -rf .cache .pytest_cache .ruff_cache

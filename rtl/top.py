@@ -21,6 +21,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (InputError, ModelInputError, OSError) as error:
         print(f"popvit: {_one_line(error)}", file=sys.stderr)
         return 2
+    except RuntimeError as error:  # a tool or the machine itself failed: ToolError, SimulationError, MachineError
+        print(f"popvit: {error}", file=sys.stderr)
+        return 1
 
 
 def _one_line(error: Exception) -> str:
@@ -73,6 +76,7 @@ def _configured(options: argparse.Namespace, technology: str):
     from dataclasses import replace
 
     from model.zoo import load_graph_and_metadata
+    from rtl.attention_config import AttentionConfig
     from rtl.config import preset
     from rtl.units.xnor_matmul import STRATEGIES
 
@@ -83,6 +87,7 @@ def _configured(options: argparse.Namespace, technology: str):
     if options.rows is not None:
         lanes = next((n for n in range(min(options.rows, config.lanes), 0, -1) if options.rows % n == 0), 1)
         config = replace(config, rows=options.rows, lanes=lanes)
+    AttentionConfig.of(config)  # its laws, before anything is written
     return graph, metadata, config
 
 
