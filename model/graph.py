@@ -5,7 +5,8 @@ compiler (``rtl.program.compiler``) maps it onto the accelerator. Arithmetic is 
 
 Tensors by name, in execution order (``L`` = layer index):
 ``patches`` (patches, patch_dim) u ``bits`` -> ``residual.embed`` (tokens, embed_dim) s16
--> per layer ``L.norm1`` u, ``L.q`` ``L.k`` ``L.v`` s8, ``L.attention`` u, ``L.residual1`` s16, ``L.norm2`` u, ``L.hidden`` u, ``L.residual2`` s16
+-> per layer ``L.norm1`` u, ``L.q`` ``L.k`` ``L.v`` s8, ``L.attention`` u, ``L.residual1`` s16,
+``L.norm2`` u, ``L.hidden`` u, ``L.residual2`` s16
 -> ``norm`` u (class token only) -> ``logits`` s16.
 """
 

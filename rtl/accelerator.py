@@ -5,7 +5,7 @@ from __future__ import annotations
 from amaranth import Cat, Module, ResetInserter, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import Out
 
 from rtl.array_sequencer import ArraySequencer, TilePayload
 from rtl.attention_bus import AttendCommand

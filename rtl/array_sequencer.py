@@ -1,6 +1,7 @@
 """Turns TILE instructions into one fill command and one compute command per cycle, for row 0.
 
-Two stages run in lockstep: while step s computes, step s+1 fills the other table bank. The stages change over (`advance`) when both are done.
+Two stages run in lockstep: while step s computes, step s+1 fills the other table bank.
+The stages change over (`advance`) when both are done.
 """
 
 from __future__ import annotations
@@ -80,7 +81,9 @@ class ArraySequencer(wiring.Component):
             compute.step.eq(compute_step),
             compute.run.eq(compute_valid & ~compute_done),
             compute_last.eq(compute.last | compute_done | ~compute_valid),
-            advance.eq(fill_last & compute_last & (fill_valid | compute_valid) & self._long_enough(m, compute_step, compute_valid, advance)),
+            advance.eq(
+                fill_last & compute_last & (fill_valid | compute_valid) & self._long_enough(m, compute_step, compute_valid, advance)
+            ),
             load.eq(self.i.valid & clear & (~fill_valid | advance)),
             self.i.ready.eq(load & (pass_offset + 1 == tile.passes)),
             self.fill.eq(fill.command),

@@ -66,7 +66,11 @@ class Loader(wiring.Component):
         pixel = item.data[8 - self.config.bits : 8]
         with m.Switch(self.target):
             with m.Case(LoadTarget.TABLE):
-                m.d.sync += [self.load.kind.eq(LoadKind.TABLE), self.load.address.eq(self.address + item.index), self.load.value.eq(item.data[:8])]
+                m.d.sync += [
+                    self.load.kind.eq(LoadKind.TABLE),
+                    self.load.address.eq(self.address + item.index),
+                    self.load.value.eq(item.data[:8]),
+                ]
             with m.Case(LoadTarget.POSITION):
                 m.d.sync += [self.load.kind.eq(LoadKind.POSITION), self.load.address.eq(channel), self.load.value.eq(item.data[:16])]
             with m.Case(LoadTarget.PIXEL):

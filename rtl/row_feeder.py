@@ -24,8 +24,8 @@ def memory_write(shape) -> data.StructLayout:
 
 
 def delayed(m: Module, value, cycles: int, name: str) -> Value:
-    """`value` as it was `cycles` cycles ago. No reset, so that synthesis may use shift-register LUTs: what is in flight when the machine stops
-    still comes out, and `rtl.supervisor` holds the next start back for as long."""
+    """`value` as it was `cycles` cycles ago. No reset, so that synthesis may use shift-register LUTs: what is in flight when the
+    machine stops still comes out, and `rtl.supervisor` holds the next start back for as long."""
     for stage in range(cycles):
         following = Signal(value.shape(), name=f"{name}_{stage + 1}", reset_less=True)
         m.d.sync += following.eq(value)

@@ -16,7 +16,6 @@ from rtl.units.requantize import Requantize, RequantizeConfig
 from rtl.units.residual import Residual, ResidualConfig
 from rtl.units.xnor_matmul import STRATEGIES, XnorMatmulConfig
 
-
 #: Name -> what tables, adders and multipliers are made of.
 TECHNOLOGIES = {"generic": dsp48e2.generic, "ultrascale": dsp48e2.ultrascale}
 
@@ -33,7 +32,9 @@ class RowUnits:
 
     @cached_property
     def xnor_matmul(self) -> XnorMatmulConfig:
-        return XnorMatmulConfig(inputs=self.config.inputs, bits=self.config.bits, strategy=STRATEGIES[self.config.strategy](technology=self.technology))
+        return XnorMatmulConfig(
+            inputs=self.config.inputs, bits=self.config.bits, strategy=STRATEGIES[self.config.strategy](technology=self.technology)
+        )
 
     @cached_property
     def accumulate(self) -> AccumulateConfig:

@@ -1,4 +1,4 @@
-"""Modules that are emitted on their own and instantiated by name: elaborated, synthesised and compiled once, however often they are used."""
+"""Modules that are emitted on their own and instantiated by name: elaborated, synthesised and compiled once, however often used."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ class SeparateModule(wiring.Component):
 
 
 class Shell(wiring.Component):
-    """Nothing but `inner` inside, with its members. Yosys 0.70 asserts on some tops whose own names meet abc9's; one level down they do not."""
+    """Nothing but `inner` inside, with its members. Yosys 0.70 asserts on some tops whose own names meet abc9's; one level down they
+    do not."""
 
     def __init__(self, inner: wiring.Component, members: Mapping):
         self.inner = inner

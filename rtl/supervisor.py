@@ -33,8 +33,8 @@ class Supervisor(wiring.Component):
 
     Timing
     ------
-    `start` follows the register write by 3 cycles, or by `settle` + 3 after a reset, an error or a clear: what was in flight in the rows then
-    has come out. An error stops the machine one cycle after it is seen: `clear` stays high until the next
+    `start` follows the register write by 3 cycles, or by `settle` + 3 after a reset, an error or a clear: what was in flight in the rows
+    then has come out. An error stops the machine one cycle after it is seen: `clear` stays high until the next
     start, so nothing is fetched, transferred or computed any more.
     The watchdog counts cycles in which nothing is fetched, moved, computed or posted.
     """

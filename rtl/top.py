@@ -65,7 +65,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.verb in VERBS_TO_COME:
         raise InputError(f"{options.verb} must exist to be used: {VERBS_TO_COME[options.verb]} is not done yet; use build or simulate")
     if options.fps is not None:
-        raise InputError(f"--fps needs the planner, which is not done yet: {options.fps:g} is ignored by no verb; leave it out")
+        raise InputError(f"--fps needs the planner, which is not done yet: {options.fps:g} cannot be planned; leave it out")
     if not options.clock_mhz > 0:
         raise InputError(f"--clock-mhz must be positive: {options.clock_mhz:g} is not; use 250")
     return _build(options) if options.verb == "build" else _simulate(options)
@@ -124,8 +124,8 @@ def _simulate(options: argparse.Namespace) -> int:
 
 def _build(options: argparse.Namespace) -> int:
     from boards import platform
-    from rtl.flow.build import build
     from rtl.flow import report
+    from rtl.flow.build import build
 
     board = platform(options.board)
     graph, metadata, config = _configured(options, "ultrascale")

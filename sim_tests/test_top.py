@@ -2,13 +2,16 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import pyosys
 import pytest
 
 from model.zoo import shipped_path
+from rtl.flow.verilator_build import environment
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY_PATH = ("--model", "deit_micro")
@@ -105,3 +108,18 @@ def test_build_is_reproducible(tmp_path: Path) -> None:
     assert {"manifest.json", "program.bin", "weights.bin", "verilog/row.v"} <= set(told[0]["files"])
     assert json.loads((folder / "manifest.json").read_text())["status"] == "Vivado has not been run"
     assert not [path for path in (tmp_path / "one").iterdir() if path != folder], "a temporary folder is left"
+    assert lint(folder) <= HARMLESS
+
+
+#: What Yosys writes on purpose (narrowing assignments, incomplete cases), pins of a primitive left open, and the port called `interrupt`.
+HARMLESS = {"WIDTHEXPAND", "WIDTHTRUNC", "CASEINCOMPLETE", "PINMISSING", "SYMRSVDWORD"}
+
+
+def lint(folder: Path) -> set[str]:
+    """Kinds of warnings of `verilator --lint-only` on a build; an error fails."""
+    cells = Path(pyosys.__file__).parent / "share" / "xilinx"
+    sources = [*sorted((folder / "verilog").glob("*.v")), cells / "cells_sim.v", cells / "cells_xtra.v"]
+    words = ["verilator", "--lint-only", "--bbox-unsup", "--timing", "-Wno-fatal", "--top-module", "accelerator", *map(str, sources)]
+    done = subprocess.run(words, capture_output=True, text=True, env=environment())
+    assert done.returncode == 0, done.stderr[-2000:]
+    return set(re.findall(r"%Warning-([A-Z0-9]+)", done.stderr))

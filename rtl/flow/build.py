@@ -62,7 +62,9 @@ def build(
         "files": files,
         "resources": {kind: getattr(resources["total"], kind) for kind in REPORTED},
         "parts": {part: {kind: getattr(found, kind) for kind in REPORTED} for part, found in resources.items()},
-        "budget": {kind: {"limit": share * board.capacity[kind], "total": board.capacity[kind]} for kind, share in board.budget_share.items()},
+        "budget": {
+            kind: {"limit": share * board.capacity[kind], "total": board.capacity[kind]} for kind, share in board.budget_share.items()
+        },
         "over_budget": over_budget(resources["total"], board),
         "resource_source": SOURCE,
         "digest": digest,

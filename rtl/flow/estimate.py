@@ -169,9 +169,7 @@ def measure(flat: netlist.Netlist) -> Resources:
     if paths.loops:
         raise ToolError(f"the netlist has a combinational loop: {paths.loops} bits lie on one")
     slow, deep = paths.slowest(), paths.deepest()
-    return Resources(
-        **netlist.occupied(flat), levels=deep.levels, carries=deep.carries, deepest=str(deep), ns=slow.ns, slowest=str(slow)
-    )
+    return Resources(**netlist.occupied(flat), levels=deep.levels, carries=deep.carries, deepest=str(deep), ns=slow.ns, slowest=str(slow))
 
 
 def estimate_accelerator(

@@ -89,7 +89,9 @@ def simulation_table(
 
 def build_table(summary: Mapping[str, Any]) -> None:
     """Resources against the board's budget, and the files written."""
-    table = Table(title=f"{summary['model']} W1A{summary['bits']} on {summary['board']}: {summary['rows']} rows x {summary['inputs']} inputs")
+    table = Table(
+        title=f"{summary['model']} W1A{summary['bits']} on {summary['board']}: {summary['rows']} rows x {summary['inputs']} inputs"
+    )
     for column in ("resource", "estimate", "budget", "of the device"):
         table.add_column(column, justify="right")
     for name, value in summary["resources"].items():

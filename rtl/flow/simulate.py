@@ -61,7 +61,8 @@ def save_verilog(config: AcceleratorConfig, out: Path) -> Path:
 def array_macs(graph: DeitGraph) -> int:
     """Binary multiply-accumulates of one image on the array: every plane of every weight counts once per token that needs it."""
     shape = graph.shape
-    per_layer = sum(layer.outputs * layer.inputs for layer in (graph.layers[0].qkv, graph.layers[0].projection, graph.layers[0].fc1, graph.layers[0].fc2))
+    first = graph.layers[0]
+    per_layer = sum(linear.outputs * linear.inputs for linear in (first.qkv, first.projection, first.fc1, first.fc2))
     patch = graph.patch.outputs * graph.patch.inputs * graph.patch.planes * shape.patches
     head = graph.head.outputs * graph.head.inputs * graph.head.planes
     return shape.depth * per_layer * shape.tokens + patch + head

@@ -40,7 +40,8 @@ class LoadTarget(enum.IntEnum):
     PARAMETER: 64 bits: multiplier [0:16], shift code [16:18] (index into REQUANTIZE_SHIFTS), bias [18:45] signed.
     NORM: 32 bits: gamma [0:16] signed, beta [16:32] signed. TABLE: 8 bits, ``address`` = set * 256 + index.
     POSITION: 16 bits, s16, token-major (token, channel), written to the residual memories of slots 0, 1, ...
-    PIXEL: 8 bits, the image as (y, x, channel) bytes; scattered to the activation memories of slots 1, 2, ... (patch order (y, x, channel)).
+    PIXEL: 8 bits, the image as (y, x, channel) bytes; scattered to the activation memories of slots 1, 2, ...
+    (patch order (y, x, channel)).
     """
 
     WEIGHT = 0

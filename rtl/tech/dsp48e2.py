@@ -22,8 +22,18 @@ from amaranth.lib.wiring import In, Out
 from rtl.tech.generic import Generic
 from rtl.tech.ultrascale import Ultrascale, carry_chain, dual_lut
 
-__all__ = ["MultiplyAdd", "PairCascade", "PairProduct", "cascade_latency", "cascade_lengths", "generic", "pair_sum_width",
-           "product_latency", "product_stagger", "ultrascale"]
+__all__ = [
+    "MultiplyAdd",
+    "PairCascade",
+    "PairProduct",
+    "cascade_latency",
+    "cascade_lengths",
+    "generic",
+    "pair_sum_width",
+    "product_latency",
+    "product_stagger",
+    "ultrascale",
+]
 
 CASCADE_LANES = 8
 LANE_BITS = 19
@@ -53,7 +63,7 @@ def product_latency(lanes):
     """Cycles of a `PairProduct`: its longest cascade, then one per level of ternary adders."""
     lengths = cascade_lengths(lanes)
     levels = 0
-    while 3 ** levels < len(lengths):
+    while 3**levels < len(lengths):
         levels += 1
     return cascade_latency(lengths[0]) + levels
 
@@ -86,22 +96,69 @@ def _slice(m, name, *, a, b, d, opmode, c=None, pcin=None, a_registers=1):
     p, pcout = Signal(signed(48), name=f"{name}_p"), Signal(48, name=f"{name}_pcout")
     m.submodules[name] = Instance(
         "DSP48E2",
-        p_USE_MULT="MULTIPLY", p_USE_SIMD="ONE48", p_USE_PATTERN_DETECT="NO_PATDET", p_USE_WIDEXOR="FALSE",
-        p_AMULTSEL="AD", p_BMULTSEL="B", p_PREADDINSEL="A", p_A_INPUT="DIRECT", p_B_INPUT="DIRECT",
-        p_AREG=a_registers, p_ACASCREG=a_registers, p_BREG=2, p_BCASCREG=2, p_CREG=1 if c is not None else 0,
-        p_DREG=1, p_ADREG=1, p_MREG=1, p_PREG=1,
-        p_INMODEREG=0, p_OPMODEREG=0, p_ALUMODEREG=0, p_CARRYINREG=0, p_CARRYINSELREG=0,
+        p_USE_MULT="MULTIPLY",
+        p_USE_SIMD="ONE48",
+        p_USE_PATTERN_DETECT="NO_PATDET",
+        p_USE_WIDEXOR="FALSE",
+        p_AMULTSEL="AD",
+        p_BMULTSEL="B",
+        p_PREADDINSEL="A",
+        p_A_INPUT="DIRECT",
+        p_B_INPUT="DIRECT",
+        p_AREG=a_registers,
+        p_ACASCREG=a_registers,
+        p_BREG=2,
+        p_BCASCREG=2,
+        p_CREG=1 if c is not None else 0,
+        p_DREG=1,
+        p_ADREG=1,
+        p_MREG=1,
+        p_PREG=1,
+        p_INMODEREG=0,
+        p_OPMODEREG=0,
+        p_ALUMODEREG=0,
+        p_CARRYINREG=0,
+        p_CARRYINSELREG=0,
         i_CLK=ClockSignal(),
-        i_A=_extend(m, a, 30), i_B=_extend(m, b, 18), i_D=_extend(m, d, 27),
-        i_C=Const(0, 48) if c is None else _extend(m, c, 48), i_PCIN=Const(0, 48) if pcin is None else pcin,
-        i_ACIN=Const(0, 30), i_BCIN=Const(0, 18), i_CARRYIN=Const(0, 1), i_CARRYCASCIN=Const(0, 1), i_MULTSIGNIN=Const(0, 1),
-        i_INMODE=Const(0b00100, 5), i_OPMODE=Const(opmode, 9), i_ALUMODE=Const(0, 4), i_CARRYINSEL=Const(0, 3),
-        i_CEA1=Const(a_registers == 2, 1), i_CEA2=Const(1, 1), i_CEB1=Const(1, 1), i_CEB2=Const(1, 1),
-        i_CEC=Const(c is not None, 1), i_CED=Const(1, 1), i_CEAD=Const(1, 1), i_CEM=Const(1, 1), i_CEP=Const(1, 1),
-        i_CEALUMODE=Const(0, 1), i_CECARRYIN=Const(0, 1), i_CECTRL=Const(0, 1), i_CEINMODE=Const(0, 1),
-        i_RSTA=Const(0, 1), i_RSTB=Const(0, 1), i_RSTC=Const(0, 1), i_RSTD=Const(0, 1), i_RSTM=Const(0, 1), i_RSTP=Const(0, 1),
-        i_RSTALLCARRYIN=Const(0, 1), i_RSTALUMODE=Const(0, 1), i_RSTCTRL=Const(0, 1), i_RSTINMODE=Const(0, 1),
-        o_P=p, o_PCOUT=pcout,
+        i_A=_extend(m, a, 30),
+        i_B=_extend(m, b, 18),
+        i_D=_extend(m, d, 27),
+        i_C=Const(0, 48) if c is None else _extend(m, c, 48),
+        i_PCIN=Const(0, 48) if pcin is None else pcin,
+        i_ACIN=Const(0, 30),
+        i_BCIN=Const(0, 18),
+        i_CARRYIN=Const(0, 1),
+        i_CARRYCASCIN=Const(0, 1),
+        i_MULTSIGNIN=Const(0, 1),
+        i_INMODE=Const(0b00100, 5),
+        i_OPMODE=Const(opmode, 9),
+        i_ALUMODE=Const(0, 4),
+        i_CARRYINSEL=Const(0, 3),
+        i_CEA1=Const(a_registers == 2, 1),
+        i_CEA2=Const(1, 1),
+        i_CEB1=Const(1, 1),
+        i_CEB2=Const(1, 1),
+        i_CEC=Const(c is not None, 1),
+        i_CED=Const(1, 1),
+        i_CEAD=Const(1, 1),
+        i_CEM=Const(1, 1),
+        i_CEP=Const(1, 1),
+        i_CEALUMODE=Const(0, 1),
+        i_CECARRYIN=Const(0, 1),
+        i_CECTRL=Const(0, 1),
+        i_CEINMODE=Const(0, 1),
+        i_RSTA=Const(0, 1),
+        i_RSTB=Const(0, 1),
+        i_RSTC=Const(0, 1),
+        i_RSTD=Const(0, 1),
+        i_RSTM=Const(0, 1),
+        i_RSTP=Const(0, 1),
+        i_RSTALLCARRYIN=Const(0, 1),
+        i_RSTALUMODE=Const(0, 1),
+        i_RSTCTRL=Const(0, 1),
+        i_RSTINMODE=Const(0, 1),
+        o_P=p,
+        o_PCOUT=pcout,
     )
     return p, pcout
 
@@ -159,11 +216,18 @@ class _UltraScale(Ultrascale):
             x1 = delay(m, unit.x1[k], x_wait)
             y = delay(m, unit.y[k], y_wait)
             first = {"opmode": _MULTIPLY_PLUS_C, "c": Const(1 << (LANE_BITS - 1), signed(48))}
-            p, pcin = _slice(m, f"dsp{k}", a=x0, a_registers=1 + in_slice, d=Cat(Const(0, LANE_BITS), x1).as_signed(), b=y,
-                             **(first if k == 0 else {"opmode": _MULTIPLY_PLUS_PCIN, "pcin": pcin}))
+            p, pcin = _slice(
+                m,
+                f"dsp{k}",
+                a=x0,
+                a_registers=1 + in_slice,
+                d=Cat(Const(0, LANE_BITS), x1).as_signed(),
+                b=y,
+                **(first if k == 0 else {"opmode": _MULTIPLY_PLUS_PCIN, "pcin": pcin}),
+            )
         m.d.comb += [
-            unit.sum0.eq((p[:LANE_BITS] if unit.flipped else Cat(p[:LANE_BITS - 1], ~p[LANE_BITS - 1])).as_signed()),
-            unit.sum1.eq(p[LANE_BITS:2 * LANE_BITS].as_signed()),
+            unit.sum0.eq((p[:LANE_BITS] if unit.flipped else Cat(p[: LANE_BITS - 1], ~p[LANE_BITS - 1])).as_signed()),
+            unit.sum1.eq(p[LANE_BITS : 2 * LANE_BITS].as_signed()),
         ]
 
     def add_signed(self, m, terms, width):
@@ -183,6 +247,7 @@ class _UltraScale(Ultrascale):
 
 def _adder_functions(flips):
     """Carry-save sum and carry of two or three bits, some of them inverted; the input after them is the carry from below."""
+
     def true_bits(inputs):
         return [bit ^ flip for bit, flip in zip(inputs, flips, strict=False)]
 
@@ -226,8 +291,7 @@ class MultiplyAdd(wiring.Component):
         if not 1 <= c_width <= 48:
             raise ValueError(f"c_width must be in 1..48, the C port of the slice: got {c_width}")
         self.technology = technology
-        super().__init__({"a": In(signed(27)), "d": In(signed(27)), "b": In(signed(18)), "c": In(signed(c_width)),
-                          "p": Out(signed(48))})
+        super().__init__({"a": In(signed(27)), "d": In(signed(27)), "b": In(signed(18)), "c": In(signed(c_width)), "p": Out(signed(48))})
 
     def elaborate(self, platform):
         m = Module()
@@ -244,8 +308,15 @@ class _PairUnit(wiring.Component):
         self.lanes, self.technology = lanes, technology
         self.x_staggered, self.y_staggered = x_staggered, y_staggered
         total = Out(signed(pair_sum_width(lanes)))
-        super().__init__({"x0": In(data.ArrayLayout(signed(8), lanes)), "x1": In(data.ArrayLayout(signed(8), lanes)),
-                          "y": In(data.ArrayLayout(signed(9), lanes)), "sum0": total, "sum1": total})
+        super().__init__(
+            {
+                "x0": In(data.ArrayLayout(signed(8), lanes)),
+                "x1": In(data.ArrayLayout(signed(8), lanes)),
+                "y": In(data.ArrayLayout(signed(9), lanes)),
+                "sum0": total,
+                "sum1": total,
+            }
+        )
 
 
 class PairCascade(_PairUnit):
@@ -313,8 +384,9 @@ class PairProduct(_PairUnit):
         lengths = cascade_lengths(self.lanes)
         sums, start = ([], []), 0
         for index, length in enumerate(lengths):
-            cascade = PairCascade(length, self.technology, keep_offset=len(lengths) > 1,
-                                  x_staggered=self.x_staggered, y_staggered=self.y_staggered)
+            cascade = PairCascade(
+                length, self.technology, keep_offset=len(lengths) > 1, x_staggered=self.x_staggered, y_staggered=self.y_staggered
+            )
             m.submodules[f"cascade{index}"] = cascade
             for name in ("x0", "x1", "y"):
                 m.d.comb += [getattr(cascade, name)[k].eq(getattr(self, name)[start + k]) for k in range(length)]
@@ -330,7 +402,7 @@ def _add_tree(m, terms, technology):
     while len(terms) > 1:
         level = []
         for start in range(0, len(terms), 3):
-            some = terms[start:start + 3]
+            some = terms[start : start + 3]
             width = max(len(value) for value, _ in some) + len(some) - 1
             partial = Signal(signed(width), reset_less=True)
             m.d.sync += partial.eq(technology.add_signed(m, some, width))

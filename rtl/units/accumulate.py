@@ -61,8 +61,8 @@ class Accumulate(wiring.Component):
 
     Timing
     ------
-    A word per cycle, ``latency`` = 2. A partial sum is read in cycle 0 and written in cycle 2, so the same channel of the same pass may come
-    again after 3 cycles (a tile has more words than that).
+    A word per cycle, ``latency`` = 2. A partial sum is read in cycle 0 and written in cycle 2, so the same channel of the same pass may
+    come again after 3 cycles (a tile has more words than that).
 
     Source: model/integer.py, plane weights; shared schedule: K-tiles accumulated in the row.
     """

@@ -87,14 +87,16 @@ class LayerNormNormalize(wiring.Component):
 
     def __init__(self, config: LayerNormNormalizeConfig):
         self.config = config
-        super().__init__({
-            "i": In(stream.Signature(signed(integer.RESIDUAL_BITS), always_ready=True)),
-            "minus_mean2": In(signed(MEAN2_BITS)),
-            "rsqrt": In(integer.RSQRT_BITS),
-            "gamma": In(signed(GAMMA_BITS)),
-            "beta": In(signed(BETA_BITS)),
-            "o": Out(stream.Signature(unsigned(config.bits), always_ready=True)),
-        })
+        super().__init__(
+            {
+                "i": In(stream.Signature(signed(integer.RESIDUAL_BITS), always_ready=True)),
+                "minus_mean2": In(signed(MEAN2_BITS)),
+                "rsqrt": In(integer.RSQRT_BITS),
+                "gamma": In(signed(GAMMA_BITS)),
+                "beta": In(signed(BETA_BITS)),
+                "o": Out(stream.Signature(unsigned(config.bits), always_ready=True)),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -109,7 +111,7 @@ class LayerNormNormalize(wiring.Component):
             normalize.b.eq(centred),
             normalize.c.eq(1 << (integer.NORMALIZE_SHIFT - 1)),
         ]
-        quotient = normalize.p[integer.NORMALIZE_SHIFT:_PRODUCT_BITS]
+        quotient = normalize.p[integer.NORMALIZE_SHIFT : _PRODUCT_BITS]
         m.d.sync += normalized.eq(narrow(m, quotient, signed(NORMALIZED_BITS), name="quotient_narrow"))
 
         half = 1 << (_FRACTION - 1 - _BETA_SHIFT)

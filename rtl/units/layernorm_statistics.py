@@ -137,12 +137,14 @@ class LayerNormStatistics(wiring.Component):
     def __init__(self, config: LayerNormStatisticsConfig):
         self.config = config
         beat = {"value": signed(integer.RESIDUAL_BITS), "pass_index": config.pass_bits, "first": 1, "last": 1}
-        super().__init__({
-            "i": In(stream.Signature(data.StructLayout(beat), always_ready=True)),
-            "pass_index": In(config.pass_bits),
-            "minus_mean2": Out(signed(MEAN2_BITS)),
-            "rsqrt": Out(integer.RSQRT_BITS),
-        })
+        super().__init__(
+            {
+                "i": In(stream.Signature(data.StructLayout(beat), always_ready=True)),
+                "pass_index": In(config.pass_bits),
+                "minus_mean2": Out(signed(MEAN2_BITS)),
+                "rsqrt": Out(integer.RSQRT_BITS),
+            }
+        )
 
     @property
     def finish_latency(self) -> int:
@@ -156,7 +158,7 @@ class LayerNormStatistics(wiring.Component):
         controls = {"pass_index": beat.pass_index, "first": beat.first, "valid": self.i.valid, "last": self.i.valid & beat.last}
         late = {name: delay(m, value, square.latency, name=f"squared_{name}") for name, value in controls.items()}
 
-        squares = square.p[:2 * integer.RESIDUAL_BITS - 1]
+        squares = square.p[: 2 * integer.RESIDUAL_BITS - 1]
         sum1 = self._accumulate(m, "sum1", sum1_shape(self.config.embed_dim), beat.value, **controls)
         sum2 = self._accumulate(m, "sum2", sum2_shape(self.config.embed_dim), squares, **late)
         minus_mean2, rsqrt, done = self._finish(m, sum1, sum2, controls["last"], late["last"])
@@ -204,12 +206,12 @@ class LayerNormStatistics(wiring.Component):
             product.b.eq(factor),
             product.c.eq(addend),
             root_divide.start.eq(delay(m, mean2_done, product.latency + 1, name="energy_done")),
-            root_divide.radicand.eq(product.p[:len(root_divide.radicand) - 2] << 2),
+            root_divide.radicand.eq(product.p[: len(root_divide.radicand) - 2] << 2),
         ]
         with m.If(last2):
             m.d.sync += addend.eq(sum2)
         with m.If(mean2_done):
-            m.d.sync += factor.eq(product.p[constants.inverse_shift:constants.inverse_shift + MEAN2_BITS])
+            m.d.sync += factor.eq(product.p[constants.inverse_shift : constants.inverse_shift + MEAN2_BITS])
         with m.If(last1):
             m.d.sync += [token1.eq(sum1), factor.eq(-constants.inverse), addend.eq(half - 1 - quarter * constants.inverse**2)]
         return factor, root_divide.quotient, root_divide.done

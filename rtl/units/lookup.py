@@ -70,11 +70,13 @@ class Lookup(wiring.Component):
     def __init__(self, config: LookupConfig):
         self.config = config
         self.latency = config.latency
-        super().__init__({
-            "i_write": In(stream.Signature(WRITE, always_ready=True)),
-            "i": In(stream.Signature(INDEX, always_ready=True)),
-            "o": Out(stream.Signature(8, always_ready=True)),
-        })
+        super().__init__(
+            {
+                "i_write": In(stream.Signature(WRITE, always_ready=True)),
+                "i": In(stream.Signature(INDEX, always_ready=True)),
+                "o": Out(stream.Signature(8, always_ready=True)),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()

@@ -46,13 +46,13 @@ def narrow(m: Module, value: Value, shape: Shape, *, name: str) -> Value:
     bits = Shape.cast(shape).width
     result = Signal(shape, name=name)
     if Shape.cast(shape).signed:
-        above = value[bits - 1:wide - 1]
+        above = value[bits - 1 : wide - 1]
         fits = above == sign.replicate(len(above))
         m.d.comb += result.eq(value[:bits])
         with m.If(~fits):
             m.d.comb += result.eq((~sign).replicate(bits - 1) | (sign << (bits - 1)))
     else:
         m.d.comb += result.eq(value[:bits])
-        with m.If(value[bits:wide - 1].any() | sign):
+        with m.If(value[bits : wide - 1].any() | sign):
             m.d.comb += result.eq((~sign).replicate(bits))
     return result

@@ -91,14 +91,16 @@ class Requantize(wiring.Component):
 
     def __init__(self, config: RequantizeConfig):
         self.config = config
-        super().__init__({
-            "i_accumulator": In(stream.Signature(signed(integer.ACCUMULATOR_BITS), always_ready=True)),
-            "bias": In(signed(integer.BIAS_BITS)),
-            "multiplier": In(integer.MULTIPLIER_BITS),
-            "shift": In(2),
-            "limits": In(2),
-            "o": Out(stream.Signature(OUTPUT_BITS, always_ready=True)),
-        })
+        super().__init__(
+            {
+                "i_accumulator": In(stream.Signature(signed(integer.ACCUMULATOR_BITS), always_ready=True)),
+                "bias": In(signed(integer.BIAS_BITS)),
+                "multiplier": In(integer.MULTIPLIER_BITS),
+                "shift": In(2),
+                "limits": In(2),
+                "o": Out(stream.Signature(OUTPUT_BITS, always_ready=True)),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -116,12 +118,12 @@ class Requantize(wiring.Component):
         edges = [shift + OUTPUT_BITS - 1 for shift in shifts] + [_PRODUCT_BITS]
         same = Signal(len(shifts))
         for code in range(len(shifts)):
-            group = product[edges[code]:edges[code + 1]]
+            group = product[edges[code] : edges[code + 1]]
             m.d.comb += same[code].eq(group == sign.replicate(len(group)))
         shifted = Signal(signed(OUTPUT_BITS), reset_less=True)
         over, negative = Signal(reset_less=True), Signal(reset_less=True)
         m.d.sync += [
-            shifted.eq(Array(product[shift:shift + OUTPUT_BITS] for shift in shifts)[chosen]),
+            shifted.eq(Array(product[shift : shift + OUTPUT_BITS] for shift in shifts)[chosen]),
             over.eq(~Array(same[code:].all() for code in range(len(shifts)))[chosen]),
             negative.eq(sign),
         ]

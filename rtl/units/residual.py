@@ -48,10 +48,12 @@ class Residual(wiring.Component):
 
     def __init__(self, config: ResidualConfig):
         self.config = config
-        super().__init__({
-            "i": In(stream.Signature(TERMS, always_ready=True)),
-            "o": Out(stream.Signature(signed(RESIDUAL_BITS), always_ready=True)),
-        })
+        super().__init__(
+            {
+                "i": In(stream.Signature(TERMS, always_ready=True)),
+                "o": Out(stream.Signature(signed(RESIDUAL_BITS), always_ready=True)),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()

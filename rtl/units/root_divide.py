@@ -89,12 +89,14 @@ class RootDivide(wiring.Component):
     def __init__(self, config: RootDivideConfig):
         self.config = config
         self.latency = config.latency
-        super().__init__({
-            "start": In(1),
-            "radicand": In(config.radicand_bits),
-            "done": Out(1),
-            "quotient": Out(config.quotient_bits),
-        })
+        super().__init__(
+            {
+                "start": In(1),
+                "radicand": In(config.radicand_bits),
+                "done": Out(1),
+                "quotient": Out(config.quotient_bits),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()

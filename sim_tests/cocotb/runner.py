@@ -74,7 +74,9 @@ def _build_verilator(verilog: str, name: str, waves: bool, public: tuple[str, ..
     main = cocotb_tools.config.share_dir / "lib" / "verilator" / "verilator.cpp"
     library = Path(cocotb_tools.config.libs_dir)
     # a port `interrupt` is renamed in C++, where that is a macro on some systems; VPI knows it by its own name
-    control = "lint_off -rule SYMRSVDWORD\n" + "".join(f'public_flat_rw -module "{name}" -var "{signal}"\n' for signal in (*_ports(verilog, name), *public))
+    control = "lint_off -rule SYMRSVDWORD\n" + "".join(
+        f'public_flat_rw -module "{name}" -var "{signal}"\n' for signal in (*_ports(verilog, name), *public)
+    )
     runtime = verilator_build.runtime(waves=waves)
     folder = cache_folder("benches") / f"{name}-{digest(verilog, control, repr(options), str(runtime), main.read_bytes())}"
     with locked(folder):

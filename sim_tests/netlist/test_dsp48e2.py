@@ -119,7 +119,7 @@ def draw_mac(rng, c_width):
 
 def draw_pairs(rng, lanes, cycle):
     extreme = [(127, 255), (-127, 255), (127, -128), (-127, -128)]
-    if cycle % 16 < 4:   # every lane at the same extreme: the sums of largest magnitude, low lane against high lane
+    if cycle % 16 < 4:  # every lane at the same extreme: the sums of largest magnitude, low lane against high lane
         (x0, y), x1 = extreme[cycle % 4], rng.choice((127, -127, 0))
         x0s, x1s, ys = [x0] * lanes, [x1] * lanes, [y] * lanes
     else:
@@ -140,7 +140,7 @@ def test_slices_equal_the_generic_twin_and_exact_arithmetic(tmp_path, seed):
     inputs, outputs = top.widths(In), top.widths(Out)
     run = verilate.build(tmp_path, export(top, "top") + MODEL.read_text() + PRIMITIVES, "top", {**inputs, "rst": 1}, outputs)
 
-    lanes_at = {}                       # (port, cycle) -> {lane: value}: staggered lanes come later
+    lanes_at = {}  # (port, cycle) -> {lane: value}: staggered lanes come later
     vectors = [dict.fromkeys({**inputs, "rst": 1}, 0) for _ in range(CYCLES)]
     expected = {}
     for name in BLOCKS:
@@ -195,19 +195,22 @@ def test_width_law_holds_at_its_extremes():
     for lanes in range(1, 200):
         width, extreme = pair_sum_width(lanes), lanes * 127 * 255
         assert extreme < 1 << (width - 1) and extreme >= 1 << (width - 2)
-    assert 8 * 127 * 255 < 1 << 18 <= 9 * 127 * 255      # why a cascade stops at 8 lanes
+    assert 8 * 127 * 255 < 1 << 18 <= 9 * 127 * 255  # why a cascade stops at 8 lanes
 
 
 @pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")
-@pytest.mark.parametrize("make, message", [
-    (lambda: PairCascade(9), "a cascade adds at most 8 lanes: got 9; use PairProduct"),
-    (lambda: PairCascade(0), "lanes must be 1 or more: got 0"),
-    (lambda: PairProduct(-1), "lanes must be 1 or more: got -1"),
-    (lambda: MultiplyAdd(c_width=49), "c_width must be in 1..48, the C port of the slice: got 49"),
-])
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: PairCascade(9), "a cascade adds at most 8 lanes: got 9; use PairProduct"),
+        (lambda: PairCascade(0), "lanes must be 1 or more: got 0"),
+        (lambda: PairProduct(-1), "lanes must be 1 or more: got -1"),
+        (lambda: MultiplyAdd(c_width=49), "c_width must be in 1..48, the C port of the slice: got 49"),
+    ],
+)
 def test_wrong_parameters_name_the_rule(make, message):
     with pytest.raises(ValueError) as error:
         make()
     assert str(error.value) == message
-    del error               # the refused block dies here, under the filter, and not in another test
+    del error  # the refused block dies here, under the filter, and not in another test
     gc.collect()

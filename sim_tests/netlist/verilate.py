@@ -62,14 +62,21 @@ def build(folder, verilog, top, inputs, outputs):
     """
     folder = Path(folder)
     (in_at, in_words), (out_at, out_words) = _layout(inputs), _layout(outputs)
-    (folder / "main.cpp").write_text(HARNESS.format(
-        in_words=in_words, out_words=out_words,
-        puts="\n        ".join(f"put(top.{name}, &words[{at}]);" for name, at in in_at.items()),
-        gets="\n        ".join(f"get(top.{name}, &results[{at}]);" for name, at in out_at.items())))
+    (folder / "main.cpp").write_text(
+        HARNESS.format(
+            in_words=in_words,
+            out_words=out_words,
+            puts="\n        ".join(f"put(top.{name}, &words[{at}]);" for name, at in in_at.items()),
+            gets="\n        ".join(f"get(top.{name}, &results[{at}]);" for name, at in out_at.items()),
+        )
+    )
     model, library = archives(verilog, top, folder / "obj", Options())
     program = folder / "main"
-    run_tool(["g++", "-O1", *includes(), folder / "main.cpp", model, library, "-lpthread", "-o", program],
-             what="compile the harness", cwd=folder / "obj")
+    run_tool(
+        ["g++", "-O1", *includes(), folder / "main.cpp", model, library, "-lpthread", "-o", program],
+        what="compile the harness",
+        cwd=folder / "obj",
+    )
 
     def run(vectors):
         with (folder / "in.bin").open("wb") as file:
@@ -77,15 +84,18 @@ def build(folder, verilog, top, inputs, outputs):
                 for name, width in inputs.items():
                     value = vector[name] & ((1 << width) - 1)
                     file.write(value.to_bytes(4 * -(-width // 32), "little"))
-        done = subprocess.run([str(program), str(folder / "in.bin"), str(folder / "out.bin")],
-                              capture_output=True, text=True)
+        done = subprocess.run([str(program), str(folder / "in.bin"), str(folder / "out.bin")], capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
         raw = (folder / "out.bin").read_bytes()
         results = []
         for cycle in range(len(vectors)):
-            word = raw[4 * out_words * cycle:4 * out_words * (cycle + 1)]
-            results.append({name: int.from_bytes(word[4 * out_at[name]:4 * (out_at[name] + -(-width // 32))], "little")
-                            for name, width in outputs.items()})
+            word = raw[4 * out_words * cycle : 4 * out_words * (cycle + 1)]
+            results.append(
+                {
+                    name: int.from_bytes(word[4 * out_at[name] : 4 * (out_at[name] + -(-width // 32))], "little")
+                    for name, width in outputs.items()
+                }
+            )
         return results
 
     return run

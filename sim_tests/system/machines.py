@@ -11,9 +11,7 @@ from rtl.config import AcceleratorConfig
 from rtl.flow.machine import accelerator_verilog
 from rtl.flow.simulate import SimulationResult, simulate
 
-SHAPE = DeitShape(
-    name="tiny", bits=8, image_size=14, channels=1, patch_size=7, embed_dim=32, depth=1, heads=2, hidden_dim=128, classes=10
-)
+SHAPE = DeitShape(name="tiny", bits=8, image_size=14, channels=1, patch_size=7, embed_dim=32, depth=1, heads=2, hidden_dim=128, classes=10)
 
 
 def tiny(bits: int = 8, *, seed: int = 1, **changes) -> tuple[DeitGraph, AcceleratorConfig]:

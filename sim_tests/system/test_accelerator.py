@@ -116,7 +116,7 @@ def tiny_design() -> tuple:
 )  # fmt: skip
 def test_bus_error_stops_the_machine(tiny_design, window: str, code: ErrorCode) -> None:
     """A status code, readable counters, no write outside the result window, and the next run works."""
-    graph, config, verilog, compiled = tiny_design
+    _, config, verilog, compiled = tiny_design
     machine = Machine(config, compiled, verilog)
     address, size = machine.windows[window]
     machine.simulator.inject_error(address, address + size - 1)
@@ -137,7 +137,7 @@ def _outside(machine: Machine) -> list[int]:
 
 
 def test_window_overrun_is_refused(tiny_design) -> None:
-    graph, config, verilog, compiled = tiny_design
+    _, config, verilog, compiled = tiny_design
     for window in ("weights", "image", "result"):
         machine = Machine(config, compiled, verilog)
         machine.write(f"{window}_bytes", machine.windows[window][1] // 2 & ~15)
@@ -148,7 +148,7 @@ def test_window_overrun_is_refused(tiny_design) -> None:
 
 
 def test_bad_instruction_and_watchdog(tiny_design) -> None:
-    graph, config, verilog, compiled = tiny_design
+    _, config, verilog, compiled = tiny_design
     bad = dataclasses.replace(compiled, program=bytes([0x0F]) + compiled.program[1:])
     with pytest.raises(MachineError) as error:
         Machine(config, bad, verilog).run(images(1)[0], max_cycles=100_000)
