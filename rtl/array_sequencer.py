@@ -12,8 +12,9 @@ from amaranth.lib.wiring import In, Out
 
 from rtl.config import AcceleratorConfig
 from rtl.program import isa
-from rtl.row_bus import ComputeCommand, FillCommand, Limits, RowTiming, WriteKind
+from rtl.row_bus import ComputeCommand, FillCommand, RowTiming, WriteKind
 from rtl.units.protocol import delay
+from rtl.units.requantize import Limits
 
 TilePayload = data.StructLayout(dict(isa.PAYLOAD[isa.Opcode.TILE]))
 Post = data.StructLayout({"enable": 1, "counter": 4})

@@ -6,7 +6,6 @@ behind the first one; the feeder (`rtl.row_feeder`) makes those delays once, in 
 
 from __future__ import annotations
 
-import enum
 from dataclasses import dataclass
 
 from amaranth import signed, unsigned
@@ -125,15 +124,6 @@ ComputeCommand = data.StructLayout(
         "statistics_last": 1,
     }
 )
-
-
-class Limits(enum.IntEnum):
-    """Saturation modes of the requantizer."""
-
-    SIGNED16 = 0
-    ACTIVATION = 1
-    TABLE = 2
-    SIGNED8 = 3
 
 
 @dataclass(frozen=True, kw_only=True)

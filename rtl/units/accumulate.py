@@ -53,6 +53,10 @@ class AccumulateConfig:
 class Accumulate(wiring.Component):
     """``h = plane_first ? y : 2*h + y``, then ``h + memory[channel]`` where asked, and the sum into the memory where asked.
 
+    Parameters
+    ----------
+    config : AccumulateConfig
+
     Members
     -------
     i : In(dot product y), cycle 0        plane_first : In(1), cycle 0

@@ -62,6 +62,7 @@ def _entry(unit: str, name: str, defaults, reference: str, *, bench: str | None 
 
 UNITS: dict[str, UnitEntry] = {
     "xnor_matmul": _entry("xnor_matmul", "XnorMatmulConfig", {"inputs": 64, "bits": 8}, "model.interpreter:exact_matmul"),
+    "accumulate": _entry("accumulate", "AccumulateConfig", {}, "model.integer:plane_weights"),
     "requantize": _entry("requantize", "RequantizeConfig", {}, "model.integer:requantize"),
     "lookup": _entry("lookup", "LookupConfig", {}, "model.interpreter:linear"),
     "residual": _entry("residual", "ResidualConfig", {}, "model.integer:add_residual", bench="residual"),
