@@ -19,7 +19,7 @@ import numpy as np
 
 @dataclass(frozen=True, kw_only=True)
 class DeitShape:
-    """Dimensions of a DeiT. ``bits``: activation precision, 1..8."""
+    """Dimensions of a DeiT. ``bits``: activation precision, 1..8. ``distilled``: a distillation token follows the class token."""
 
     name: str
     bits: int
@@ -31,6 +31,7 @@ class DeitShape:
     heads: int
     hidden_dim: int
     classes: int
+    distilled: bool = False
 
     @property
     def grid(self) -> int:
@@ -42,7 +43,12 @@ class DeitShape:
 
     @property
     def tokens(self) -> int:
-        return self.patches + 1
+        return self.first_patch + self.patches
+
+    @property
+    def first_patch(self) -> int:
+        """Token of the first patch: after the class token and, if there is one, the distillation token."""
+        return 1 + self.distilled
 
     @property
     def patch_dim(self) -> int:
@@ -111,6 +117,8 @@ class DeitGraph:
     patch : Linear with 8 planes, inputs ordered (y, x, channel) in the patch; result saturated to s16, added to residual rows 1...
     Pixels are bytes; the first activation is ``pixel >> (8 - bits)``. Image layout: (image_size, image_size, channels) bytes.
     norm, head : final LayerNorm of the class token; head has 8 planes; logits saturate to s16 on one common scale.
+    head_distilled : of the distillation token, on the same scale, or None. Both heads then carry half of their weight, and
+    ``logits`` = saturate16(head + head_distilled), each saturated to s16 before.
     """
 
     shape: DeitShape
@@ -119,3 +127,4 @@ class DeitGraph:
     layers: tuple[Layer, ...]
     norm: Norm
     head: Linear
+    head_distilled: Linear | None = None

@@ -17,8 +17,11 @@ class AcceleratorConfig:
     ----------
     shape : the network; embed_dim, heads, tokens and the image's geometry size memories and counters
     rows : tokens in parallel (R)
-    inputs : row inputs (K), a multiple of 16; at least embed_dim and patch_dim, and divides hidden_dim
-    lanes : attention products pairs per row (D); even, divides rows
+    inputs : row inputs (K), a multiple of 16; at least embed_dim, and divides hidden_dim. Longer patches take several K-tiles
+    lanes : attention product pairs per row (D); even, at most rows
+    images : image slots, 1 or 2: residuals, activations and logits are kept for each
+    weight_ports : memory ports that stream weight words, each an equal slice of every word
+    key_value_copies : layers whose keys and values the key/value memory holds, 1 or 2
     tile_words : most weight words of one tile; weight memory holds ``weight_buffers`` such tiles
     strategy : dot-product strategy of the rows, "lut_table" or "popcount"
     technology : "generic" (portable, simulated) or "ultrascale" (explicit primitives)
@@ -30,6 +33,9 @@ class AcceleratorConfig:
     lanes: int
     tile_words: int
     weight_buffers: int = 3
+    images: int = 2
+    weight_ports: int = 1
+    key_value_copies: int = 1
     strategy: str = "lut_table"
     technology: str = "generic"
 
@@ -39,12 +45,19 @@ class AcceleratorConfig:
         _require(1 <= self.rows <= 255, "rows must be 1..255", self.rows, "choose fewer rows")
         _require(self.inputs % 16 == 0, "inputs must be a multiple of 16", self.inputs, "round it up")
         _require(shape.embed_dim <= self.inputs, "inputs must be at least embed_dim", self.inputs, f"use {shape.embed_dim}")
-        _require(shape.patch_dim <= self.inputs, "inputs must be at least patch_dim", self.inputs, f"use {shape.patch_dim}")
         _require(shape.hidden_dim % min(self.inputs, shape.hidden_dim) == 0, "inputs must divide hidden_dim", self.inputs, "adjust inputs")
         _require(shape.embed_dim % 16 == 0, "embed_dim must be a multiple of 16", shape.embed_dim, "choose another width")
         _require(shape.embed_dim % shape.heads == 0, "heads must divide embed_dim", shape.heads, "choose other heads")
         _require(shape.image_size % shape.patch_size == 0, "patch_size must divide image_size", shape.patch_size, "choose another patch")
-        _require(self.rows % self.lanes == 0, "lanes must divide rows", self.lanes, "choose lanes that divide rows")
+        _require(self.lanes <= self.rows, "lanes must be at most rows", self.lanes, "use fewer lanes")
+        _require(self.images in (1, 2), "images must be 1 or 2", self.images, "use 2")
+        _require(self.key_value_copies in (1, 2), "key_value_copies must be 1 or 2", self.key_value_copies, "use 1")
+        _require(
+            1 <= self.weight_ports <= 3 and self.inputs % (8 * self.weight_ports) == 0,
+            "weight_ports must be 1..3 and cut a word into whole bytes",
+            self.weight_ports,
+            "use 1, or 3 for 384 or 768 inputs",
+        )
         _require(self.passes <= 15, "tokens must fit 15 passes", self.passes, "use more rows")
         _require(
             3 * shape.head_dim <= self.tile_words and shape.embed_dim <= self.tile_words,
@@ -67,6 +80,16 @@ class AcceleratorConfig:
         """(row, pass) that processes the token in ``slot``."""
         pass_index, row = divmod(slot, self.rows)
         return row, pass_index
+
+    @property
+    def slice_inputs(self) -> int:
+        """Inputs whose weights come over one weight port."""
+        return self.inputs // self.weight_ports
+
+    @property
+    def key_value_heads(self) -> int:
+        """Heads that the key/value memory holds."""
+        return self.key_value_copies * self.shape.heads
 
     @property
     def weight_words(self) -> int:
@@ -95,16 +118,22 @@ def _require(condition: bool, rule: str, value: object, remedy: str) -> None:
         raise InputError(f"{rule}: {value} does not; {remedy}")
 
 
-#: Rows of the 224 machine whose whole estimate stays inside the ZCU102's budget: 66 (3 passes) or 44 (5 passes), both 22 lanes.
-#: Between them no row count has lanes that head_dim 64 splits into (see AttentionConfig). Rows cost less LUTs at fewer bits.
-WIDEST_66_ROWS = 4
+#: 66 rows (3 passes over 197 tokens) of 768 inputs fit the ZCU102 up to this width; wider activations get 50 rows (4 passes).
+WIDEST_66_ROWS = 6
 
 
-def preset(shape: DeitShape, *, technology: str = "generic", strategy: str = "lut_table") -> AcceleratorConfig:
-    """The machine that we build for a network: 6 rows x 64 inputs for 28x28 networks, 66 or 44 x 768 for those at 224."""
+def preset(shape: DeitShape, *, rows: int | None = None, technology: str = "generic", strategy: str = "lut_table") -> AcceleratorConfig:
+    """The machine that we build for a network.
+
+    6 rows x 64 inputs for 28x28 networks; 66 x 384 up to embed_dim 384; beyond, 66 or 50 x 768. ``rows`` replaces the number of rows.
+    """
     if shape.image_size <= 32:
-        inputs = max(64, -(-max(shape.embed_dim, shape.patch_dim) // 16) * 16)
+        inputs = max(64, -(-shape.embed_dim // 16) * 16)
         sizes = dict(rows=6, inputs=inputs, lanes=6, tile_words=3 * inputs)
+    elif shape.embed_dim <= 384:
+        sizes = dict(rows=66, inputs=384, lanes=22, tile_words=768, weight_ports=3, key_value_copies=2)
     else:
-        sizes = dict(rows=66 if shape.bits <= WIDEST_66_ROWS else 44, inputs=768, lanes=22, tile_words=768)
+        sizes = dict(rows=66 if shape.bits <= WIDEST_66_ROWS else 50, inputs=768, lanes=22, tile_words=768, weight_ports=3)
+    if rows is not None:
+        sizes["rows"] = rows
     return AcceleratorConfig(shape=shape, technology=technology, strategy=strategy, **sizes)

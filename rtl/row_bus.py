@@ -31,23 +31,32 @@ class WriteKind(amaranth_enum.Enum, shape=unsigned(3)):
 
 
 class LoadKind(amaranth_enum.Enum, shape=unsigned(2)):
-    """What a beat of the load bus writes. TABLE goes to every row."""
+    """What a beat of the load bus writes. TABLE goes to every row: all its data bytes are the same."""
 
     POSITION = 0
     PIXEL = 1
     TABLE = 2
 
 
-TokenAddress = data.StructLayout({"pass_index": PASS_BITS, "address": CHANNEL_BITS})
+#: Bytes of the load bus. Lane l belongs to rows r with r % LANES == l.
+LANES = 16
 
+#: A channel of a token: one of the row's passes, of one of the two images in flight.
+TokenAddress = data.StructLayout({"image": 1, "pass_index": PASS_BITS, "address": CHANNEL_BITS})
+
+#: The load bus. From row to row ``data`` rotates down by one byte, ``lanes`` and ``upper`` by one bit, so that every row finds its own lane
+#: in place 0. Row r is addressed when lanes[0] and r // LANES == (upper[0] ? group_1 : group_0). It takes data[0:8] (PIXEL) or
+#: data[0:16] (POSITION).
 LoadBus = data.StructLayout(
     {
         "valid": 1,
         "kind": LoadKind,
-        "row": 8,
-        "pass_index": PASS_BITS,
-        "address": CHANNEL_BITS,
-        "value": 16,
+        "group_0": 4,
+        "group_1": 4,
+        "lanes": LANES,
+        "upper": LANES,
+        "token": TokenAddress,  # for TABLE, address = set * 256 + index
+        "data": 8 * LANES,
     }
 )
 
@@ -57,11 +66,11 @@ def row_bus(config: AcceleratorConfig) -> data.StructLayout:
     return data.StructLayout(
         {
             # fill
-            "fill_residual": data.StructLayout({"valid": 1, "pass_index": PASS_BITS, "address": CHANNEL_BITS}),
-            "statistics_pass": PASS_BITS,
+            "fill_residual": data.StructLayout({"valid": 1, **TokenAddress.members}),
+            "statistics_token": data.StructLayout({"image": 1, "pass_index": PASS_BITS}),
             "gamma": signed(16),
             "beta": signed(16),
-            "fill_activation": data.StructLayout({"valid": 1, "pass_index": PASS_BITS, "address": CHANNEL_BITS}),
+            "fill_activation": data.StructLayout({"valid": 1, **TokenAddress.members}),
             "fill_write": data.StructLayout({"valid": 1, "normalized": 1, "zero": 1, "bank": 1, "first": 1}),
             # compute
             "weights": data.StructLayout({"valid": 1, "bank": 1, "weights": config.inputs}),
@@ -72,13 +81,12 @@ def row_bus(config: AcceleratorConfig) -> data.StructLayout:
             "shift": 2,
             "limits": 2,
             "residual_read": TokenAddress,
-            "mask": 1,
+            "mask": 2,  # isa.Mask, NONE after pass 0 where it holds there alone
             "table_set": 1,
             "write": data.StructLayout(
                 {
                     "kind": WriteKind,
-                    "pass_index": PASS_BITS,
-                    "address": CHANNEL_BITS,
+                    **TokenAddress.members,
                     "table_enable": 1,
                     "statistics_first": 1,
                     "statistics_last": 1,
@@ -95,8 +103,7 @@ FillCommand = data.StructLayout(
         "zero": 1,
         "bank": 1,
         "first": 1,
-        "pass_index": PASS_BITS,
-        "address": CHANNEL_BITS,
+        **TokenAddress.members,
         "norm_address": 16,
     }
 )
@@ -111,15 +118,15 @@ ComputeCommand = data.StructLayout(
         "add": 1,
         "store": 1,
         "limits": 2,
-        "mask": 1,
+        "mask": 2,
         "table_set": 1,
         "table_enable": 1,
         "kind": WriteKind,
-        "pass_index": PASS_BITS,
-        "address": CHANNEL_BITS,
+        **TokenAddress.members,
         "accumulator_address": CHANNEL_BITS,
-        "head": 8,
+        "head": 8,  # place in the key/value memory
         "dim": 8,
+        "logit_row": 1,
         "statistics_first": 1,
         "statistics_last": 1,
     }

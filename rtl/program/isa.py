@@ -1,10 +1,12 @@
 """The instruction set: 256-bit macro-instructions, one layout for the hardware decoder and the Python encoder.
 
-Every instruction starts with a 64-bit header: opcode, two waits (``counter >= value``) and an optional post (``counter += 1`` when the
+Every instruction starts with an 80-bit header: opcode, three waits (``counter >= value``) and an optional post (``counter += 1`` when the
 instruction is done). Counters are monotonic, 16 bits, zero at start; counter 0 is never posted, so ``wait 0 >= 0`` always holds.
-The payload begins at bit 64. Little-endian: bit 0 of the instruction is bit 0 of its first byte in memory.
+The payload begins at bit 80. Little-endian: bit 0 of the instruction is bit 0 of its first byte in memory.
 
-Instructions of one queue run in order; the three queues (DMA, ARRAY, ATTEND) run concurrently and meet only through counters.
+Instructions of one queue run in order; the four queues (DMA, ARRAY, ATTEND, STREAM) run concurrently and meet only through counters.
+
+``image`` is an image *slot*, 0 or 1: whose residuals, activations, statistics and logits are meant.
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ import enum
 from dataclasses import dataclass, fields
 
 INSTRUCTION_BYTES = 32
-PAYLOAD_OFFSET = 64
+PAYLOAD_OFFSET = 80
+WAITS = 3
 COUNTERS = 16
 
 
@@ -23,6 +26,7 @@ class Opcode(enum.IntEnum):
     ATTEND = 3
     STORE = 4
     END = 5
+    STREAM = 6
 
 
 class Window(enum.IntEnum):
@@ -36,20 +40,20 @@ class Window(enum.IntEnum):
 class LoadTarget(enum.IntEnum):
     """Where LOAD puts its items, and how wide an item is in memory.
 
-    WEIGHT: one weight word per item, ``weight_item_bits(inputs)`` bits; bit i belongs to the i-th filled activation.
     PARAMETER: 64 bits: multiplier [0:16], shift code [16:18] (index into REQUANTIZE_SHIFTS), bias [18:45] signed.
     NORM: 32 bits: gamma [0:16] signed, beta [16:32] signed. TABLE: 8 bits, ``address`` = set * 256 + index.
-    POSITION: 16 bits, s16, token-major (token, channel), written to the residual memories of slots 0, 1, ...
-    PIXEL: 8 bits, the image as (y, x, channel) bytes; scattered to the activation memories of slots 1, 2, ...
+    POSITION: 128 bits, a beat of 8 rows, written to the residual memories of ``image``. Channels from ``address`` on, outermost; then
+    passes; then groups of 16 rows (``ceil(rows / 16)``); then parity. Even beat (first): s16 of rows 16g + 0, 2, ... 14, row 16g + 2k in
+    bytes 2k and 2k + 1. Odd beat: rows 16g + 1, 3, ... 15, row 16g + 2k + 1 in bytes 2k + 1 and (2k + 2) % 16. Other rows and slots: 0.
+    PIXEL: 8 bits, the image as (y, x, channel) bytes; scattered to the activation memories of ``image``, slots ``first_patch``, ...
     (patch order (y, x, channel)).
     """
 
-    WEIGHT = 0
-    PARAMETER = 1
-    NORM = 2
-    TABLE = 3
-    POSITION = 4
-    PIXEL = 5
+    PARAMETER = 0
+    NORM = 1
+    TABLE = 2
+    POSITION = 3
+    PIXEL = 4
 
 
 class Source(enum.IntEnum):
@@ -61,7 +65,16 @@ class Destination(enum.IntEnum):
     ACTIVATION = 0  # activation memory, channel base_channel + i, unsigned bits (through the table if table_enable)
     RESIDUAL = 1  # residual[channel] = saturate(residual[channel] + result)
     QKV = 2  # words are [Q of heads][K of heads][V of heads], each heads * head_dim channels, head base_channel first
-    LOGITS = 3  # row 0 only: logit memory, s16, address base_channel + i
+    LOGITS = 3  # logit memory of the image, s16, address base_channel + i, from row 0; from row 1 it is added, saturated, to what is there
+
+
+class Mask(enum.IntEnum):
+    """RESIDUAL only: rows whose residual receives 0 instead of the result. ROW_0 and ROWS_0_1 hold in pass 0 alone, ALL in every pass."""
+
+    NONE = 0
+    ROW_0 = 1  # the class token
+    ROWS_0_1 = 2  # class and distillation token
+    ALL = 3  # nothing changes: the tile only gathers LayerNorm statistics
 
 
 class Accumulate(enum.IntEnum):
@@ -74,7 +87,10 @@ class Accumulate(enum.IntEnum):
 
 
 def weight_item_bits(inputs: int) -> int:
-    """Bits of one weight word in memory: a power of two up to 128, then a multiple of 128, so that items never straddle beats."""
+    """Bits of one slice of a weight word in memory: a power of two up to 128, then a multiple of 128, so that items never straddle beats.
+
+    ``inputs`` : of the slice, row inputs / weight ports
+    """
     if inputs <= 128:
         return max(8, 1 << (inputs - 1).bit_length())
     return -(-inputs // 128) * 128
@@ -87,17 +103,23 @@ HEADER = (
     ("wait0_value", 16),
     ("wait1_counter", 4),
     ("wait1_value", 16),
+    ("wait2_counter", 4),
+    ("wait2_value", 16),
     ("post_enable", 1),
     ("post_counter", 4),
 )
 
 #: Payload fields per opcode, in order from PAYLOAD_OFFSET.
 PAYLOAD = {
-    Opcode.LOAD: (("window", 2), ("target", 3), ("offset", 32), ("items", 24), ("address", 16)),
+    Opcode.LOAD: (("window", 2), ("target", 3), ("offset", 32), ("items", 24), ("address", 16), ("image", 1)),
+    # Weight words: slice s of word i is item i of the run at offset + s * stride in the WEIGHTS window, s < weight ports.
+    Opcode.STREAM: (("offset", 32), ("stride", 32), ("items", 16), ("address", 16)),
     Opcode.TILE: (
         ("weight_address", 16),  # first word in the weight memory
         ("words", 16),  # weight words, planes included
         ("planes", 4),  # 1..8 consecutive words per output channel, most significant plane first
+        ("image", 1),  # first image slot
+        ("images", 2),  # 1 or 2: steps run over passes (inner) and image slots (outer)
         ("first_pass", 4),
         ("passes", 4),
         ("activations", 16),  # filled per row; the fill is padded with zeros to a multiple of 16
@@ -107,21 +129,25 @@ PAYLOAD = {
         ("accumulate", 2),
         ("base_channel", 16),
         ("heads", 8),  # QKV only: heads in this tile
+        ("key_value_head", 8),  # QKV only: place of the tile's first head in the key/value memory
         ("table_enable", 1),
         ("table_set", 1),
-        ("statistics_first", 1),  # RESIDUAL only: this tile starts the tokens' LayerNorm statistics
-        ("statistics_last", 1),  # RESIDUAL only: this tile completes them
-        ("mask_enable", 1),  # RESIDUAL only: the token in slot 0 (class token) receives 0 instead of the result
+        ("statistics", 1),  # RESIDUAL only: the tile's words are the whole token, in order: gather LayerNorm statistics
+        ("mask", 2),  # RESIDUAL only, see Mask
+        ("logit_row", 1),  # LOGITS only
     ),
     Opcode.ATTEND: (
+        ("image", 1),
+        ("first_head", 8),
         ("heads", 8),
+        ("key_value_head", 8),  # place of first_head in the key/value memory
         ("passes", 4),
         ("keys", 16),
         ("score_multiplier", 16),
         ("score_shift", 2),
         ("dividend", 32),
     ),
-    Opcode.STORE: (("offset", 32), ("items", 16)),
+    Opcode.STORE: (("offset", 32), ("items", 16), ("image", 1)),
     Opcode.END: (("status", 8),),
 }
 
@@ -136,6 +162,8 @@ class Instruction:
     wait0_value: int = 0
     wait1_counter: int = 0
     wait1_value: int = 0
+    wait2_counter: int = 0
+    wait2_value: int = 0
     post_enable: int = 0
     post_counter: int = 0
     comment: str = ""
