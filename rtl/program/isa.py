@@ -124,6 +124,7 @@ PAYLOAD = {
         ("passes", 4),
         ("activations", 16),  # filled per row; the fill is padded with zeros to a multiple of 16
         ("source", 2),
+        ("source_channel", 12),  # first channel filled: K-tiles of the patch embedding
         ("norm_address", 16),
         ("destination", 2),
         ("accumulate", 2),
