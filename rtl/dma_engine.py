@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import enum
-
 from amaranth import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from rtl.array_sequencer import Post
+from rtl.array_steps import Post
 from rtl.bus.axi import BEAT, REQUEST, WRITE_BEAT
 from rtl.bus.unpack import Unpack, UnpackConfig
 from rtl.config import AcceleratorConfig
@@ -16,20 +14,12 @@ from rtl.loader import Loader
 from rtl.program import isa
 from rtl.row_bus import LoadBus
 from rtl.row_feeder import NormPair, Parameter, memory_write
+from rtl.transfer import DmaError, Instruction, Window, Windows
 from rtl.units.protocol import delay
 
-Window = data.StructLayout({"base": 40, "bytes": 32})
-Windows = data.StructLayout({"weights": Window, "image": Window, "result": Window})
-DmaInstruction = data.StructLayout({"opcode": 4, "payload": 192, "post": Post})
 
 _LOAD = data.StructLayout(dict(isa.PAYLOAD[isa.Opcode.LOAD]))
 _STORE = data.StructLayout(dict(isa.PAYLOAD[isa.Opcode.STORE]))
-
-
-class DmaError(enum.IntEnum):
-    NONE = 0
-    WINDOW_OVERRUN = 1
-    BAD_INSTRUCTION = 2
 
 
 def item_widths(config: AcceleratorConfig) -> dict[isa.LoadTarget, int]:
@@ -68,7 +58,7 @@ class DmaEngine(wiring.Component):
         self.unpack_config = UnpackConfig(widths=tuple(sorted(set(self.widths.values()))))
         super().__init__(
             {
-                "i": In(stream.Signature(DmaInstruction)),
+                "i": In(stream.Signature(Instruction)),
                 "windows": In(Windows),
                 "clear": In(1),
                 "o_read": Out(stream.Signature(REQUEST)),
@@ -76,11 +66,12 @@ class DmaEngine(wiring.Component):
                 "o_write": Out(stream.Signature(REQUEST)),
                 "o_beats": Out(stream.Signature(WRITE_BEAT)),
                 "write_done": In(1),
-                "write_weight": Out(memory_write(config.inputs)),
                 "write_parameter": Out(memory_write(Parameter)),
                 "write_norm": Out(memory_write(NormPair)),
                 "load": Out(LoadBus),
-                "logit_address": Out(12),
+                "hold_position": In(1),
+                "hold_pixel": In(1),
+                "logit_address": Out(13),
                 "logit": In(16),
                 "post": Out(Post),
                 "done": Out(1),
