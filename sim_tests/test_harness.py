@@ -1,5 +1,6 @@
 """The whole-accelerator simulator, on a stand-in that copies a burst: memory, timing, stalls, errors, traces, and the rules it enforces."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,7 @@ def copy(simulator: Simulator) -> int:
 
 
 @pytest.mark.parametrize("stall", [0, 30, 80])
-@pytest.mark.parametrize("timing", [{"latency": 1, "efficiency": 100, "refresh_period": 0}, {}], ids=["ideal", "ddr"])
+@pytest.mark.parametrize("timing", [{"latency": 1, "peak_bytes_per_cycle": 1000, "refresh_period": 0}, {}], ids=["ideal", "ddr"])
 def test_copies_under_any_timing(stall: int, timing: dict, seed: int) -> None:
     with make(Memory(stall=stall, seed=seed, **timing)) as simulator:
         copy(simulator)
@@ -52,18 +53,62 @@ def test_same_seed_same_cycles() -> None:
     assert cycles[0] == cycles[1] != cycles[2]
 
 
-def test_latency_efficiency_and_refresh_cost_what_they_say() -> None:
-    """The copy pays the latency twice (first beat, write answer); beats at 50 percent take two cycles; a refresh holds all back."""
+def cycles(**changes: float) -> int:
+    """Of a copy, with ideal memory but for ``changes``."""
+    with make(dataclasses.replace(IDEAL, **changes)) as simulator:
+        return copy(simulator)
 
-    def cycles(**changes: int) -> int:
-        with make(Memory(**({"latency": 1, "efficiency": 100, "refresh_period": 0} | changes))) as simulator:
-            return copy(simulator)
 
+def test_latency_bandwidth_and_refresh_cost_what_they_say() -> None:
+    """The copy pays the latency twice (first beat, write answer); reads and writes share the bandwidth; a refresh holds all back."""
     ideal = cycles()
     assert ideal == BEATS + 2  # the writes trail the reads by one cycle, the answer by another
     assert cycles(latency=101) == ideal + 200
-    assert cycles(efficiency=50) == ideal + BEATS - 3  # an idle channel saves up two beats' worth of time
+    slow = cycles(peak_bytes_per_cycle=16, efficiency=50)  # 32 beats of 16 bytes at 8 bytes a cycle; the memory saves up two beats
+    assert 2 * 2 * BEATS - 4 <= slow <= 2 * 2 * BEATS + 4
     assert cycles(refresh_period=5000, refresh_length=400) > 380
+
+
+BURSTS = 200
+
+
+def stream(memory: Memory) -> int:
+    """Cycles in which two weight ports read BURSTS bursts each."""
+    data = np.arange(2 * 4 * 16 * BURSTS, dtype="<u4").reshape(2, -1)
+    with make(memory) as simulator:
+        for port in range(2):
+            simulator.write_memory(SOURCE + port * 2**20, data[port].tobytes())
+        simulator.write_register(4, SOURCE)
+        simulator.write_register(16, BURSTS)
+        ran = simulator.run(1_000_000)
+        assert simulator.interrupt
+        assert simulator.read_register(20) == data[:, ::4].sum() % 2**32
+        assert [simulator.beats(f"weights_read_{port}") for port in range(2)] == [16 * BURSTS] * 2
+    return ran
+
+
+def test_weight_ports_share_the_bandwidth_of_one_memory() -> None:
+    """A port moves a beat a cycle where the memory can; two ports at 24 bytes a cycle move 24, not 32; refreshes come on top."""
+    beats = 16 * BURSTS
+    assert beats <= stream(IDEAL) <= beats + 20
+    shared = stream(dataclasses.replace(IDEAL, peak_bytes_per_cycle=32, efficiency=75))
+    assert shared == pytest.approx(2 * 16 * beats / 24, rel=0.01)
+    default = Memory()
+    assert default.bytes_per_cycle == pytest.approx(57.6)
+    assert beats * (1 + 88 / 1950) <= stream(default) <= beats * (1 + 88 / 1950) + 300
+
+
+def test_state_account() -> None:
+    """A tile is eight beats; waiting is told from working, and both by tile."""
+    with make(dataclasses.replace(IDEAL, latency=30)) as simulator:
+        start(simulator)
+        simulator.clear_trace()
+        ran = simulator.run(10_000)
+        counts, attention = simulator.account()
+        assert simulator.tile == BEATS // 8
+    assert counts.shape == (BEATS // 8 + 1, 8)
+    assert counts[:, 1].tolist() == [8, 8, 0] and counts[1, 4] == 0 and counts[0, 4] > 20
+    assert counts.sum() == ran and attention == BEATS // 2
 
 
 def test_traces_and_write_records() -> None:
@@ -133,6 +178,13 @@ def test_two_at_once_do_not_share_state() -> None:
 def test_memory_parameters_are_checked() -> None:
     with pytest.raises(InputError, match=r"memory stall must be 0\.\.99: 100 is not"):
         Memory(stall=100)
+
+
+def test_a_slower_clock_sees_a_faster_memory() -> None:
+    """Bytes, latency and refreshes are of the memory: in cycles they follow the clock."""
+    quick, slow = Memory.ddr(19.2e9, 0.75, 250), Memory.ddr(19.2e9, 0.75, 125)
+    assert quick == Memory()
+    assert (slow.latency, slow.refresh_period, slow.bytes_per_cycle) == (30, 975, pytest.approx(2 * quick.bytes_per_cycle))
 
 
 def test_missing_compiler_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

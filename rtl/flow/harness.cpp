@@ -1,15 +1,18 @@
-// The world around the accelerator: clock, AXI-Lite host, memory behind both AXI4 masters, trace buffers. C ABI for ctypes.
+// The world around the accelerator: clock, AXI-Lite host, one memory behind all AXI4 masters, trace buffers. C ABI for ctypes.
 //
 // One cycle: inputs are set, the design settles with the clock low, every handshake and trace port is sampled, the clock rises.
-// Compiled once per design, with -DROWS=<rows> and, where the design has trace ports, -DHAS_TRACE.
+// Compiled once per design, with -DROWS=<rows>, -DWEIGHT_PORTS=<read masters m_axi_weights_*, 0..4>, and -DHAS_TRACE (what the rows
+// write) and -DHAS_STATE (what the array does) where the design has those ports.
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <cstring>
 #include <deque>
 #include <memory>
 #include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "Vtop.h"
@@ -26,8 +29,8 @@ constexpr size_t kOutstanding = 16;
 constexpr int kLiteLimit = 10000;  // cycles until a register access is given up
 
 struct Config {
+    double bytes_per_cycle;   // that all channels together move, outside refresh
     uint32_t latency;         // cycles from an accepted address to its first beat
-    uint32_t efficiency;      // percent of cycles in which a channel can move a beat
     uint32_t refresh_period;  // cycles; 0: never
     uint32_t refresh_length;  // cycles without any beat, at the start of each period
     uint32_t stall;           // percent of cycles in which a channel is held back at random
@@ -109,10 +112,18 @@ struct World {
     std::vector<WriteRecord> writes;
     std::string violation;
     uint64_t now = 0;
+    double credit = 0;  // bytes that may move
 
     explicit World(const Config& c) : config(c), random(c.seed), memory(c.fill) {}
     bool stalled() { return random.chance(config.stall); }
     bool refreshing() const { return config.refresh_period && now % config.refresh_period < config.refresh_length; }
+    // The memory's bandwidth is one pool that every channel draws from. What is not used is lost but for two cycles' worth.
+    void refill() {
+        if (refreshing()) return;
+        credit = std::min(credit + config.bytes_per_cycle, 2 * std::max(config.bytes_per_cycle, double(kBeatBytes)));
+    }
+    bool can_move() const { return !refreshing() && credit >= kBeatBytes; }
+    void spend() { credit -= kBeatBytes; }
     uint8_t response(uint64_t address, bool write) const {
         for (const auto& range : errors)
             if (address >= range.first && address <= range.last && (write ? range.writes : range.reads)) return range.response;
@@ -121,20 +132,6 @@ struct World {
     void violate(const std::string& what) {
         if (violation.empty()) violation = "cycle " + std::to_string(now) + ": " + what;
     }
-};
-
-// A data channel moves a beat in `efficiency` percent of the cycles outside refresh.
-class Pace {
-  public:
-    bool ready(const World& world) {
-        if (world.refreshing()) return false;
-        credit_ = std::min<uint32_t>(credit_ + world.config.efficiency, 200);
-        return credit_ >= 100;
-    }
-    void spend() { credit_ -= 100; }
-
-  private:
-    uint32_t credit_ = 0;
 };
 
 // One address channel (AR or AW): takes requests, holds the master to the rules.
@@ -182,6 +179,17 @@ class AddressChannel {
     uint32_t length_ = 0;
 };
 
+// A data channel: at most one beat per cycle, out of the pool.
+class Channel {
+  public:
+    virtual ~Channel() = default;
+    virtual void drive() = 0;
+    virtual void sample() = 0;
+    virtual void after_edge() = 0;
+    uint64_t beats = 0;
+    bool moved = false;  // a beat in this cycle
+};
+
 struct ReadPorts {
     CData& valid;
     CData& ready;
@@ -190,23 +198,23 @@ struct ReadPorts {
     VlWide<4>& data;
 };
 
-class ReadChannel {
+class ReadChannel final : public Channel {
   public:
     ReadChannel(World& world, const char* name, AddressPorts address, ReadPorts ports)
         : world_(world), address_(world, name, address), ports_(ports) {}
-    void drive() {
+    void drive() override {
         address_.drive();
-        const bool paced = pace_.ready(world_);
-        if (ports_.valid || address_.queue.empty() || !paced || world_.stalled()) return;
+        if (ports_.valid || address_.queue.empty() || !world_.can_move() || world_.stalled()) return;
         const Request& head = address_.queue.front();
         if (head.due > world_.now) return;
-        pace_.spend();
+        world_.spend();
+        moved = true;
         ports_.valid = 1;
         ports_.last = head.beats == 1;
         ports_.response = world_.response(head.address, false);
         std::memcpy(ports_.data.data(), world_.memory.beat(head.address), kBeatBytes);
     }
-    void sample() {
+    void sample() override {
         address_.sample();
         if (!ports_.valid || !ports_.ready) return;
         ++beats;
@@ -215,17 +223,15 @@ class ReadChannel {
         head.address += kBeatBytes;
         if (--head.beats == 0) address_.queue.pop_front();
     }
-    void after_edge() {
+    void after_edge() override {
         if (!ports_valid_next_) ports_.valid = 0;
         ports_valid_next_ = true;
     }
-    uint64_t beats = 0;
 
   private:
     World& world_;
     AddressChannel address_;
     ReadPorts ports_;
-    Pace pace_;
     bool ports_valid_next_ = true;
 };
 
@@ -240,36 +246,35 @@ struct WritePorts {
     CData& answer;
 };
 
-class WriteChannel {
+class WriteChannel final : public Channel {
   public:
     WriteChannel(World& world, const char* name, AddressPorts address, WritePorts ports)
         : world_(world), name_(name), address_(world, name, address), ports_(ports) {}
-    void drive() {
+    void drive() override {
         address_.drive();
-        const bool paced = pace_.ready(world_);
-        ports_.ready = !address_.queue.empty() && paced && !world_.stalled();
+        ports_.ready = !address_.queue.empty() && world_.can_move() && !world_.stalled();
         if (ports_.answer_valid || answers_.empty() || answers_.front().first > world_.now || world_.stalled()) return;
         ports_.answer_valid = 1;
         ports_.answer = answers_.front().second;
     }
-    void sample() {
+    void sample() override {
         if (waiting_ && !ports_.valid) world_.violate(name_ + ": write data withdrawn before ready");
         waiting_ = ports_.valid && !ports_.ready;
         if (ports_.valid && ports_.ready) accept();
         address_.sample();
         answered_ = ports_.answer_valid && ports_.answer_ready;
     }
-    void after_edge() {
+    void after_edge() override {
         if (!answered_) return;
         answers_.pop_front();
         ports_.answer_valid = 0;
     }
-    uint64_t beats = 0;
 
   private:
     void accept() {
         ++beats;
-        pace_.spend();
+        world_.spend();
+        moved = true;
         Request& head = address_.queue.front();
         WriteRecord record{world_.now, head.address, {}, ports_.strobe};
         std::memcpy(record.data, ports_.data.data(), kBeatBytes);
@@ -290,7 +295,6 @@ class WriteChannel {
     std::string name_;
     AddressChannel address_;
     WritePorts ports_;
-    Pace pace_;
     std::deque<std::pair<uint64_t, uint8_t>> answers_;
     uint8_t worst_ = 0;
     bool waiting_ = false, answered_ = false;
@@ -306,20 +310,66 @@ uint32_t field(const VlWide<words>& port, size_t word) {
     return port[word];
 }
 
+// What one row wrote, in blocks: nothing is copied as it grows.
+class RowTrace {
+  public:
+    void add(uint32_t cycle, uint16_t value) {
+        if (count_ % kEntries == 0) blocks_.push_back(std::make_unique<Block>());
+        Block& block = *blocks_.back();
+        block.cycles[count_ % kEntries] = cycle;
+        block.values[count_++ % kEntries] = value;
+    }
+    size_t count() const { return count_; }
+    void copy_out(uint32_t* cycles, uint16_t* values) const {
+        for (size_t done = 0; done < count_; done += kEntries) {
+            const size_t n = std::min(kEntries, count_ - done);
+            std::memcpy(cycles + done, blocks_[done / kEntries]->cycles, n * sizeof *cycles);
+            std::memcpy(values + done, blocks_[done / kEntries]->values, n * sizeof *values);
+        }
+    }
+    void clear() { blocks_.clear(), count_ = 0; }
+
+  private:
+    static constexpr size_t kEntries = 1 << 14;
+    struct Block {
+        uint32_t cycles[kEntries];
+        uint16_t values[kEntries];
+    };
+    std::vector<std::unique_ptr<Block>> blocks_;
+    size_t count_ = 0;
+};
+
 struct TraceBuffer {
-    std::vector<uint64_t> cycles[ROWS];
-    std::vector<uint16_t> values[ROWS];
+    RowTrace rows[ROWS];
 
     template <class Valid, class Value>
-    void sample(uint64_t now, const Valid& valid, const Value& value) {
+    void sample(uint32_t cycle, const Valid& valid, const Value& value) {
         for (size_t word = 0; word * 32 < ROWS; ++word) {
             for (uint32_t bits = field(valid, word); bits; bits &= bits - 1) {
                 const size_t row = word * 32 + __builtin_ctz(bits);
-                cycles[row].push_back(now);
-                values[row].push_back(field(value, row / 2) >> 16 * (row % 2));
+                rows[row].add(cycle, field(value, row / 2) >> 16 * (row % 2));
             }
         }
     }
+};
+
+// Cycles by tile and by what the array does in them (`trace_state`), and those in which the attention engine works.
+class Account {
+  public:
+    static constexpr size_t kStates = 8;
+    void sample(uint32_t tile, uint32_t state) {
+        if (counts_.size() < (tile + 1) * kStates) counts_.resize((tile + 1) * kStates);
+        ++counts_[tile * kStates + state % kStates];
+        attention += state / kStates & 1;
+        current = tile;
+    }
+    void clear() { counts_.clear(), attention = 0, current = 0; }
+    const std::vector<uint64_t>& counts() const { return counts_; }
+    uint64_t attention = 0;
+    uint32_t current = 0;
+
+  private:
+    std::vector<uint64_t> counts_;
 };
 
 // Verilator's name of port `interrupt`, which is a macro on some other system.
@@ -333,9 +383,11 @@ struct Simulation {
     VerilatedContext context;
     World world;
     std::unique_ptr<Vtop> top;
-    ReadChannel program, data;
-    WriteChannel result;
+    std::vector<std::unique_ptr<Channel>> channels;  // program read, data read, data write, weights read 0, 1, ...
+    std::vector<Channel*> order;                     // who draws from the pool first: the one that has waited longest
     TraceBuffer traces[2];
+    Account account;
+    uint64_t trace_base = 0;  // cycle at which traces and account were cleared
 #if VM_TRACE
     std::unique_ptr<VerilatedFstC> waves;
     std::string waves_path;
@@ -344,12 +396,26 @@ struct Simulation {
 
     explicit Simulation(const Config& config)
         : world(config),
-          top(make_top(context)),
-          program(world, "program read", ADDRESS(m_axi_program, ar), READ(m_axi_program)),
-          data(world, "data read", ADDRESS(m_axi_data, ar), READ(m_axi_data)),
-          result(world, "data write", ADDRESS(m_axi_data, aw),
-                 WritePorts{top->m_axi_data_wvalid, top->m_axi_data_wready, top->m_axi_data_wlast, top->m_axi_data_wstrb, top->m_axi_data_wdata,
-                            top->m_axi_data_bvalid, top->m_axi_data_bready, top->m_axi_data_bresp}) {
+          top(make_top(context)) {
+        add_read("program read", ADDRESS(m_axi_program, ar), READ(m_axi_program));
+        add_read("data read", ADDRESS(m_axi_data, ar), READ(m_axi_data));
+        channels.push_back(std::make_unique<WriteChannel>(
+            world, "data write", ADDRESS(m_axi_data, aw),
+            WritePorts{top->m_axi_data_wvalid, top->m_axi_data_wready, top->m_axi_data_wlast, top->m_axi_data_wstrb, top->m_axi_data_wdata,
+                       top->m_axi_data_bvalid, top->m_axi_data_bready, top->m_axi_data_bresp}));
+#if WEIGHT_PORTS > 0
+        add_read("weights 0 read", ADDRESS(m_axi_weights_0, ar), READ(m_axi_weights_0));
+#endif
+#if WEIGHT_PORTS > 1
+        add_read("weights 1 read", ADDRESS(m_axi_weights_1, ar), READ(m_axi_weights_1));
+#endif
+#if WEIGHT_PORTS > 2
+        add_read("weights 2 read", ADDRESS(m_axi_weights_2, ar), READ(m_axi_weights_2));
+#endif
+#if WEIGHT_PORTS > 3
+        add_read("weights 3 read", ADDRESS(m_axi_weights_3, ar), READ(m_axi_weights_3));
+#endif
+        for (auto& channel : channels) order.push_back(channel.get());
         top->rst = 1;
         for (int i = 0; i < 4; ++i) edge();
         top->rst = 0;
@@ -371,15 +437,12 @@ struct Simulation {
     }
 
     void cycle() {
-        program.drive();
-        data.drive();
-        result.drive();
+        world.refill();
+        for (Channel* channel : order) channel->drive();
         top->clk = 0;
         top->eval();
         dump(2 * world.now);
-        program.sample();
-        data.sample();
-        result.sample();
+        for (auto& channel : channels) channel->sample();
         sample_trace();
         lite_fired = {top->s_axi_control_awvalid && top->s_axi_control_awready, top->s_axi_control_wvalid && top->s_axi_control_wready,
                       top->s_axi_control_bvalid && top->s_axi_control_bready, top->s_axi_control_arvalid && top->s_axi_control_arready,
@@ -389,9 +452,8 @@ struct Simulation {
         top->clk = 1;
         top->eval();
         dump(2 * world.now + 1);
-        program.after_edge();
-        data.after_edge();
-        result.after_edge();
+        for (auto& channel : channels) channel->after_edge();
+        std::stable_partition(order.begin(), order.end(), [](Channel* channel) { return !std::exchange(channel->moved, false); });
         ++world.now;
     }
 
@@ -433,14 +495,21 @@ struct Simulation {
 #endif
         return std::make_unique<Vtop>(&context, "top");
     }
+    void add_read(const char* name, AddressPorts address, ReadPorts data) {
+        channels.push_back(std::make_unique<ReadChannel>(world, name, address, data));
+    }
     void lite_idle() {
         top->s_axi_control_awvalid = top->s_axi_control_wvalid = top->s_axi_control_bready = 0;
         top->s_axi_control_arvalid = top->s_axi_control_rready = 0;
     }
     void sample_trace() {
 #ifdef HAS_TRACE
-        traces[0].sample(world.now, top->trace_linear_valid, top->trace_linear_value);
-        traces[1].sample(world.now, top->trace_attention_valid, top->trace_attention_value);
+        const uint32_t cycle = world.now - trace_base;
+        traces[0].sample(cycle, top->trace_linear_valid, top->trace_linear_value);
+        traces[1].sample(cycle, top->trace_attention_valid, top->trace_attention_value);
+#endif
+#ifdef HAS_STATE
+        account.sample(top->trace_tile, top->trace_state);
 #endif
     }
     void dump([[maybe_unused]] uint64_t time) {
@@ -487,19 +556,27 @@ uint64_t sim_run(Simulation* s, uint64_t cycles, int until_interrupt) {
 void sim_add_error(Simulation* s, uint64_t first, uint64_t last, uint32_t response, int reads, int writes) {
     s->world.errors.push_back({first, last, static_cast<uint8_t>(response), reads != 0, writes != 0});
 }
-uint64_t sim_beats(Simulation* s, int channel) { return channel == 0 ? s->program.beats : channel == 1 ? s->data.beats : s->result.beats; }
+uint64_t sim_beats(Simulation* s, int channel) { return s->channels[channel]->beats; }
 uint64_t sim_writes(Simulation* s, const WriteRecord** records) {
     *records = s->world.writes.data();
     return s->world.writes.size();
 }
-uint64_t sim_trace(Simulation* s, int channel, int row, const uint64_t** cycles, const uint16_t** values) {
-    const TraceBuffer& trace = s->traces[channel];
-    *cycles = trace.cycles[row].data();
-    *values = trace.values[row].data();
-    return trace.cycles[row].size();
+uint64_t sim_trace_count(Simulation* s, int channel, int row) { return s->traces[channel].rows[row].count(); }
+// Cycles count from `sim_trace_base`.
+void sim_trace(Simulation* s, int channel, int row, uint32_t* cycles, uint16_t* values) { s->traces[channel].rows[row].copy_out(cycles, values); }
+uint64_t sim_trace_base(Simulation* s) { return s->trace_base; }
+// Eight counts per tile, one for each state; returns how many counts there are.
+uint64_t sim_account(Simulation* s, const uint64_t** counts) {
+    *counts = s->account.counts().data();
+    return s->account.counts().size();
 }
+uint64_t sim_attention_cycles(Simulation* s) { return s->account.attention; }
+uint32_t sim_tile(Simulation* s) { return s->account.current; }
 void sim_clear_trace(Simulation* s) {
-    for (auto& trace : s->traces) trace = TraceBuffer{};
+    for (auto& trace : s->traces)
+        for (auto& row : trace.rows) row.clear();
+    s->account.clear();
+    s->trace_base = s->world.now;
 }
 int sim_dump(Simulation* s, const char* path, uint64_t first, uint64_t last) {
 #if VM_TRACE

@@ -1,11 +1,10 @@
 """The whole accelerator as a library in this process: Verilator's model in a C++ harness, driven through ctypes.
 
-Cycles are counted from the end of reset. Memory is sparse over the whole 40-bit address space, shared by both masters, so an image can be
-placed at any base address; what was never written reads as ``fill``.
+Cycles are counted from the end of reset. Memory is sparse over the whole 40-bit address space, shared by all masters, so an image can be
+placed at any base address; what was never written reads as ``fill``. `rtl.flow.ddr` says how fast it is.
 """
 
 import ctypes
-import dataclasses
 import re
 import shutil
 import sys
@@ -17,11 +16,13 @@ import numpy as np
 
 from rtl.errors import InputError
 from rtl.flow import verilator_build
+from rtl.flow.ddr import IDEAL, Memory
 from rtl.flow.toolchain import cache_folder, digest, locked, run
 
 _HARNESS = Path(__file__).with_name("harness.cpp")
 _TRACES = ("linear", "attention")
 _MASTERS = ("program_read", "data_read", "data_write")
+_STATES = 8
 _WRITE = np.dtype([("cycle", "<u8"), ("address", "<u8"), ("data", "u1", 16), ("strobe", "<u8")])
 _CHUNK = 20_000  # cycles per call into C, so that Ctrl-C and progress work
 
@@ -32,42 +33,16 @@ class SimulationError(RuntimeError):
     """The design broke an AXI rule or did not answer: the message names cycle, channel and rule."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Memory:
-    """Timing of the memory behind the masters, in cycles of the accelerator's clock; each channel is paced on its own.
-
-    Parameters
-    ----------
-    latency : from an accepted address to its first beat, and from the last write beat to its answer
-    efficiency : percent of the cycles in which a channel can move a beat
-    refresh_period, refresh_length : every so often nothing moves for so long (period 0: never)
-    stall : percent of the cycles in which a channel, the host's register port included, is held back at random
-    seed : of those stalls
-    fill : the byte that unwritten memory holds
-    """
-
-    latency: int = 60
-    efficiency: int = 85
-    refresh_period: int = 1950
-    refresh_length: int = 88
-    stall: int = 0
-    seed: int = 1
-    fill: int = 0xA5
-
-    def __post_init__(self) -> None:
-        for name, low, high in (("efficiency", 1, 100), ("stall", 0, 99), ("fill", 0, 255)):
-            if not low <= getattr(self, name) <= high:
-                raise InputError(f"memory {name} must be {low}..{high}: {getattr(self, name)} is not; choose a value in that range")
-
-
-IDEAL = Memory(latency=1, efficiency=100, refresh_period=0, refresh_length=0)
-
-
 class _Config(ctypes.Structure):
     _fields_ = [
-        *((name, ctypes.c_uint32) for name in ("latency", "efficiency", "refresh_period", "refresh_length", "stall", "fill")),
+        ("bytes_per_cycle", ctypes.c_double),
+        *((name, ctypes.c_uint32) for name in ("latency", "refresh_period", "refresh_length", "stall", "fill")),
         ("seed", ctypes.c_uint64),
     ]
+
+    @classmethod
+    def of(cls, memory: Memory) -> "_Config":
+        return cls(**{name: getattr(memory, name) for name, _ in cls._fields_})
 
 
 def _build(verilog: str, top: str, rows: int, no_inline: tuple[str, ...], waves: bool) -> Path:
@@ -85,6 +60,11 @@ def _build(verilog: str, top: str, rows: int, no_inline: tuple[str, ...], waves:
     return folder / "libsim.so"
 
 
+def weight_ports(verilog: str) -> int:
+    """How many masters `m_axi_weights_<n>` the design has."""
+    return len(set(re.findall(r"\bm_axi_weights_(\d+)_arvalid\b", verilog)))
+
+
 def _compile(verilog: str, top: str, rows: int, folder: Path, options: verilator_build.Options, control: str) -> None:
     start = time.monotonic()
     print(
@@ -92,8 +72,9 @@ def _compile(verilog: str, top: str, rows: int, folder: Path, options: verilator
     )
     model, runtime = verilator_build.archives(verilog, top, folder, options, control=control, jobs=2)
     defines = [f"-DROWS={rows}", f"-DVM_TRACE={int(options.waves)}", f"-DVM_TRACE_FST={int(options.waves)}"]
-    if re.search(r"\btrace_linear_valid\b", verilog):
-        defines.append("-DHAS_TRACE")
+    ports = (("-DHAS_TRACE", "trace_linear_valid"), ("-DHAS_STATE", "trace_state"))
+    defines += [flag for flag, port in ports if re.search(rf"\b{port}\b", verilog)]
+    defines.append(f"-DWEIGHT_PORTS={weight_ports(verilog)}")
     libraries = ["-lpthread", *(["-llz4", "-lz"] if options.waves else [])]
     run(
         [
@@ -122,7 +103,12 @@ _SIGNATURES = {
     "add_error": (None, [_POINTER, _U64, _U64, _U32, _INT, _INT]),
     "beats": (_U64, [_POINTER, _INT]),
     "writes": (_U64, [_POINTER, ctypes.POINTER(_POINTER)]),
-    "trace": (_U64, [_POINTER, _INT, _INT, ctypes.POINTER(_POINTER), ctypes.POINTER(_POINTER)]),
+    "trace_count": (_U64, [_POINTER, _INT, _INT]),
+    "trace": (None, [_POINTER, _INT, _INT, _POINTER, _POINTER]),
+    "trace_base": (_U64, [_POINTER]),
+    "account": (_U64, [_POINTER, ctypes.POINTER(_POINTER)]),
+    "attention_cycles": (_U64, [_POINTER]),
+    "tile": (_U32, [_POINTER]),
     "clear_trace": (None, [_POINTER]),
     "dump": (_INT, [_POINTER, ctypes.c_char_p, _U64, _U64]),
 }
@@ -150,7 +136,7 @@ class Simulator:
     def __init__(self, library: Path, rows: int, memory: Memory) -> None:
         self._call = _load(library)
         self.rows = rows
-        self._handle = self._call["new"](ctypes.byref(_Config(**dataclasses.asdict(memory))))
+        self._handle = self._call["new"](ctypes.byref(_Config.of(memory)))
 
     @classmethod
     def build(
@@ -241,23 +227,37 @@ class Simulator:
                 break
         return done
 
-    def trace(self, channel: str) -> list[tuple[np.ndarray, np.ndarray]]:
-        """What each row wrote: cycles (uint64) and values (uint16 patterns; ``.view("int16")`` where they are signed), oldest first.
+    def trace_of(self, channel: str, row: int) -> tuple[np.ndarray, np.ndarray]:
+        """What one row wrote since :meth:`clear_trace`, oldest first: cycles since reset (int64), values (uint16 patterns).
 
         Parameters
         ----------
         channel : "linear" or "attention"
         """
-        rows = []
-        for row in range(self.rows):
-            cycles, values = ctypes.c_void_p(), ctypes.c_void_p()
-            count = self._call["trace"](self._handle, _TRACES.index(channel), row, ctypes.byref(cycles), ctypes.byref(values))
-            rows.append((_array(cycles.value, count, np.dtype("<u8")), _array(values.value, count, np.dtype("<u2"))))
-        return rows
+        number = _TRACES.index(channel)
+        count = self._call["trace_count"](self._handle, number, row)
+        cycles, values = np.empty(count, "<u4"), np.empty(count, "<u2")
+        self._call["trace"](self._handle, number, row, cycles.ctypes.data, values.ctypes.data)
+        return cycles + np.int64(self._call["trace_base"](self._handle)), values
+
+    def trace(self, channel: str) -> list[tuple[np.ndarray, np.ndarray]]:
+        """`trace_of` every row."""
+        return [self.trace_of(channel, row) for row in range(self.rows)]
 
     def clear_trace(self) -> None:
-        """Forgets the traces, to bound memory over many images."""
+        """Forgets traces and account, to bound memory over many images."""
         self._call["clear_trace"](self._handle)
+
+    def account(self) -> tuple[np.ndarray, int]:
+        """Cycles since :meth:`clear_trace` by tile and array state, (tiles, 8), and those in which the attention engine worked."""
+        counts = ctypes.c_void_p()
+        count = self._call["account"](self._handle, ctypes.byref(counts))
+        return _array(counts.value, count, np.dtype("<u8")).reshape(-1, _STATES), self._call["attention_cycles"](self._handle)
+
+    @property
+    def tile(self) -> int:
+        """Number of the TILE that the array is at."""
+        return self._call["tile"](self._handle)
 
     def writes(self) -> np.ndarray:
         """Every beat written on the bus: fields cycle, address, data (16 bytes), strobe."""
@@ -266,8 +266,10 @@ class Simulator:
         return _array(records.value, count, _WRITE)
 
     def beats(self, master: str) -> int:
-        """Beats moved so far by "program_read", "data_read" or "data_write"."""
-        return self._call["beats"](self._handle, _MASTERS.index(master))
+        """Beats moved so far by "program_read", "data_read", "data_write" or "weights_read_<port>"."""
+        kind, _, port = master.rpartition("_")
+        number = len(_MASTERS) + int(port) if kind == "weights_read" else _MASTERS.index(master)
+        return self._call["beats"](self._handle, number)
 
     def inject_error(self, first: int, last: int, response: int = SLVERR, *, reads: bool = True, writes: bool = True) -> None:
         """Answers every beat at addresses first..last with an error (SLVERR or DECERR); such writes do not reach memory."""

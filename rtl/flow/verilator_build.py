@@ -73,8 +73,8 @@ def need_waves() -> None:
             run(["g++", probe, "-o", Path(folder, "probe"), "-llz4", "-lz"], what="probe")
         except RuntimeError as error:
             raise InputError(
-                "waves (WAVES=1) need the lz4 and zlib development files, and they are not here: "
-                "install them (Debian: apt-get install liblz4-dev zlib1g-dev) or leave WAVES unset"
+                "waves (--waves, WAVES=1) need the lz4 and zlib development files, and they are not here: "
+                "install them (Debian: apt-get install liblz4-dev zlib1g-dev) or do without waves"
             ) from error
 
 
