@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from amaranth import Cat, Module, ResetInserter, Signal
+from amaranth import Array, Cat, Module, ResetInserter, Signal, unsigned
 from amaranth.lib import data, wiring
-from amaranth.lib.memory import Memory
+from amaranth.lib import enum as amaranth_enum
 from amaranth.lib.wiring import Out
 
 from rtl.array_sequencer import ArraySequencer, TilePayload
@@ -18,6 +18,8 @@ from rtl.bus.ports import FlatPorts
 from rtl.config import AcceleratorConfig
 from rtl.dispatcher import Dispatcher
 from rtl.dma_engine import DmaEngine
+from rtl.logit_memory import LogitMemory
+from rtl.program.isa import COUNTERS, Counter
 from rtl.row import Row, RowResult, row_members
 from rtl.row_bus import WriteKind
 from rtl.row_feeder import ResultControl, RowFeeder, feeder_members
@@ -25,13 +27,40 @@ from rtl.row_units import RowUnits
 from rtl.separate import SeparateModule, Shell
 from rtl.supervisor import Supervisor
 from rtl.units.key_value import KeyValueBank, KeyValueMemory, bank_members
+from rtl.weight_stream import WeightStream
 
-PORTS = (
-    FlatPorts("s_axi_control", AxiLite(), slave=True),
-    FlatPorts("m_axi_program", AxiRead()),
-    FlatPorts("m_axi_data", AxiReadWrite()),
-)
+CONTROL = FlatPorts("s_axi_control", AxiLite(), slave=True)
+PROGRAM = FlatPorts("m_axi_program", AxiRead())
+DATA = FlatPorts("m_axi_data", AxiReadWrite())
+#: From the sequencer's counters to the feeder, and to its post: registers.
+COMMAND_LATENCY = 2
 ROW_MODULE, BANK_MODULE, FEEDER_MODULE = "row", "key_value_bank", "row_feeder"
+
+
+class TraceState(amaranth_enum.Enum, shape=unsigned(3)):
+    """What the array does in a cycle."""
+
+    DRAIN = 0  # nothing left to issue
+    COMPUTE = 1
+    FILL = 2  # the next step's tables
+    HAZARD = 3  # the next step's operands are in flight
+    WEIGHTS = 4  # the next tile's weights
+    ATTENTION = 5
+    INPUT = 6  # everything else that is loaded
+    KEY_VALUE = 7  # keys and values that are still read
+
+
+#: The counter that the next TILE waits for -> what that is charged to.
+WAIT_STATES = {
+    Counter.TILE_STREAMED: TraceState.WEIGHTS,
+    Counter.TILE_LOADED: TraceState.INPUT,
+    Counter.ATTENTIONS_DONE: TraceState.ATTENTION,
+}
+
+
+def weight_ports(config: AcceleratorConfig) -> tuple[FlatPorts, ...]:
+    """One read master per slice of a weight word."""
+    return tuple(FlatPorts(f"m_axi_weights_{number}", AxiRead()) for number in range(config.weight_ports))
 
 
 def separate_modules(config: AcceleratorConfig) -> dict[str, tuple[wiring.Component, int]]:
@@ -58,8 +87,11 @@ class Accelerator(wiring.Component):
     Members
     -------
     s_axi_control_*, m_axi_program_*, m_axi_data_* : AXI-Lite slave, AXI4 read master, AXI4 master        interrupt
+    m_axi_weights_<n>_* : AXI4 read masters, a slice of every weight word each
     trace_linear_valid, trace_linear_value, trace_attention_valid, trace_attention_value : one bit and 16 bits per row; what the rows write,
-        for layer-by-layer comparison in simulation. Left open on the board, where synthesis removes them.
+        for layer-by-layer comparison in simulation.
+    trace_state, trace_tile : what the array does in this cycle (`TraceState`; bit 3: the attention works), and for which TILE.
+        Traces are left open on the board, where synthesis removes them.
 
     Timing
     ------
@@ -69,7 +101,8 @@ class Accelerator(wiring.Component):
     def __init__(self, config: AcceleratorConfig):
         self.config = config
         rows = config.rows
-        members = {name: member for ports in PORTS for name, member in ports.members().items()}
+        ports = (CONTROL, PROGRAM, DATA, *weight_ports(config))
+        members = {name: member for port in ports for name, member in port.members().items()}
         super().__init__(
             {
                 **members,
@@ -78,6 +111,8 @@ class Accelerator(wiring.Component):
                 "trace_linear_value": Out(16 * rows),
                 "trace_attention_valid": Out(rows),
                 "trace_attention_value": Out(16 * rows),
+                "trace_state": Out(8),
+                "trace_tile": Out(16),
             }
         )
 
@@ -89,34 +124,43 @@ class Accelerator(wiring.Component):
         m.submodules.program_reader = program_reader = AxiReader()
         m.submodules.data_reader = data_reader = AxiReader()
         m.submodules.data_writer = data_writer = AxiWriter()
+        weight_readers = [AxiReader() for _ in range(config.weight_ports)]
+        for number, reader in enumerate(weight_readers):
+            m.submodules[f"weight_reader_{number}"] = reader
         m.submodules.collector = collector = KeyValueMemory(attention_config, _separate_bank)
-        drain = timing.compute_delay + timing.write + config.rows + collector.settle
+        drain = timing.compute_delay + timing.write + config.rows + collector.settle + COMMAND_LATENCY
         m.submodules.supervisor = supervisor = Supervisor(config, settle=drain)
-        dispatcher, dma = Dispatcher(), DmaEngine(config)
+        dispatcher, dma, streams = Dispatcher(), DmaEngine(config), WeightStream(config)
         sequencer, attention = ArraySequencer(config, timing, drain), AttentionEngine(attention_config)
-        for name, engine in (("dispatcher", dispatcher), ("dma", dma), ("sequencer", sequencer), ("attention", attention)):
+        engines = {"dispatcher": dispatcher, "dma": dma, "weight_stream": streams, "sequencer": sequencer, "attention": attention}
+        for name, engine in engines.items():
             m.submodules[name] = ResetInserter(supervisor.clear)(engine)
         m.submodules.feeder = feeder = SeparateModule(FEEDER_MODULE, feeder_members(config))
 
         self._bus(m, supervisor, program_reader, data_reader, data_writer, dispatcher, dma)
-        self._queues(m, dispatcher, dma, sequencer, attention)
-        self._supervise(m, supervisor, dispatcher, dma, sequencer, attention, program_reader, data_reader, data_writer)
+        self._weight_bus(m, supervisor, weight_readers, streams, feeder)
+        self._queues(m, dispatcher, dma, sequencer, attention, streams)
+        self._supervise(m, supervisor, dispatcher, dma, streams, sequencer, attention)
+        bus_errors = (program_reader.error, Cat(data_reader.error, *(reader.error for reader in weight_readers)).any(), data_writer.error)
+        for error, cause in zip((supervisor.program_error, supervisor.read_error, supervisor.write_error), bus_errors, strict=True):
+            m.d.comb += error.eq(cause)
         m.d.comb += [
             feeder.fill.eq(sequencer.fill),
             feeder.compute.eq(sequencer.compute),
-            feeder.write_weight.eq(dma.write_weight),
             feeder.write_parameter.eq(dma.write_parameter),
             feeder.write_norm.eq(dma.write_norm),
+            dma.hold_position.eq(feeder.position_busy),
+            dma.hold_pixel.eq(0),  # an image's activations are not used while its pixels arrive: rtl.program
         ]
         results = self._rows(m, feeder.bus, attention.o_bus, dma.load)
         self._collect(m, feeder, results, collector, attention, dma)
+        self._trace(m, dispatcher, sequencer, attention)
         return m
 
     def _bus(self, m, supervisor, program_reader, data_reader, data_writer, dispatcher, dma):
-        control, program, data_port = PORTS
-        control.join(m, self, supervisor.bus)
-        program.join(m, self, program_reader.axi)
-        data_port.join(m, self, data_reader.axi, data_writer.axi)
+        CONTROL.join(m, self, supervisor.bus)
+        PROGRAM.join(m, self, program_reader.axi)
+        DATA.join(m, self, data_reader.axi, data_writer.axi)
         wiring.connect(m, dispatcher.o_read, program_reader.i_request)
         wiring.connect(m, program_reader.o, dispatcher.i_beats)
         wiring.connect(m, dma.o_read, data_reader.i_request)
@@ -127,9 +171,18 @@ class Accelerator(wiring.Component):
         for unit in (program_reader, data_reader, data_writer):
             m.d.comb += unit.clear.eq(supervisor.clear)
 
-    def _queues(self, m, dispatcher, dma, sequencer, attention):
-        """DMA takes instructions as they are; ARRAY and ATTEND take their payloads."""
+    def _weight_bus(self, m, supervisor, readers, streams, feeder):
+        for number, (ports, reader) in enumerate(zip(weight_ports(self.config), readers, strict=True)):
+            ports.join(m, self, reader.axi)
+            wiring.connect(m, getattr(streams, f"o_read_{number}"), reader.i_request)
+            wiring.connect(m, reader.o, getattr(streams, f"i_beats_{number}"))
+            m.d.comb += reader.clear.eq(supervisor.clear)
+            m.d.comb += getattr(feeder, f"write_weight_{number}").eq(getattr(streams, f"write_{number}"))
+
+    def _queues(self, m, dispatcher, dma, sequencer, attention, streams):
+        """DMA and STREAM take instructions as they are; ARRAY and ATTEND take their payloads."""
         wiring.connect(m, dispatcher.o_0, dma.i)
+        wiring.connect(m, dispatcher.o_3, streams.i)
         tiles, attends = dispatcher.o_1, dispatcher.o_2
         attend_post = Signal(5)
         m.d.comb += [
@@ -144,34 +197,36 @@ class Accelerator(wiring.Component):
             dispatcher.post_1.eq(sequencer.post),
             dispatcher.post_2.counter.eq(attend_post[1:]),
             dispatcher.post_2.enable.eq(attend_post[0] & attention.done),
+            dispatcher.post_3.eq(streams.post),
         ]
         with m.If(attends.valid & attends.ready):
             m.d.sync += attend_post.eq(Cat(attends.payload.post.enable, attends.payload.post.counter))
 
-    def _supervise(self, m, supervisor, dispatcher, dma, sequencer, attention, program_reader, data_reader, data_writer):
+    def _supervise(self, m, supervisor, dispatcher, dma, streams, sequencer, attention):
         m.d.comb += [
             dispatcher.start.eq(supervisor.start),
+            dispatcher.clear.eq(supervisor.clear),
             dispatcher.program.eq(supervisor.program),
             dma.windows.eq(supervisor.windows),
-            supervisor.program_error.eq(program_reader.error),
-            supervisor.read_error.eq(data_reader.error),
-            supervisor.write_error.eq(data_writer.error),
+            dma.clear.eq(supervisor.clear),
+            streams.window.eq(supervisor.windows.weights),
+            streams.clear.eq(supervisor.clear),
             supervisor.dma_error.eq(dma.error),
+            supervisor.stream_error.eq(streams.error),
             supervisor.bad_instruction.eq(dispatcher.bad_instruction),
             supervisor.overflow.eq(dispatcher.overflow),
             supervisor.done.eq(dma.done),
             supervisor.index.eq(dispatcher.index),
             supervisor.fetched.eq(dispatcher.fetched),
-            supervisor.blocked_0.eq(dispatcher.blocked_0),
-            supervisor.blocked_1.eq(dispatcher.blocked_1),
-            supervisor.blocked_2.eq(dispatcher.blocked_2),
             supervisor.array_busy.eq(sequencer.busy),
             supervisor.array_active.eq(sequencer.active),
             supervisor.array_hazard.eq(sequencer.stalled_hazard),
             supervisor.attention_busy.eq(attention.busy),
-            supervisor.transfer.eq(dma.progress),
+            supervisor.transfer.eq(dma.progress | streams.progress),
             self.interrupt.eq(supervisor.interrupt),
         ]
+        for number in range(4):
+            m.d.comb += getattr(supervisor, f"blocked_{number}").eq(getattr(dispatcher, f"blocked_{number}"))
 
     def _rows(self, m, bus, attention, load):
         """Instantiates the row module R times; the buses hop through. Returns each row's result."""
@@ -194,7 +249,7 @@ class Accelerator(wiring.Component):
         return results
 
     def _collect(self, m, feeder, results, collector, attention, dma):
-        """Keys and values to their memory, row 0's logits to theirs. Row 0 emits one cycle after the feeder: its input register."""
+        """Keys and values to their memory. Row 0 emits one cycle after the feeder: its input register."""
         control = Signal(ResultControl)
         m.d.sync += control.eq(feeder.result)
         is_key, is_value = control.kind == WriteKind.KEY, control.kind == WriteKind.VALUE
@@ -208,13 +263,28 @@ class Accelerator(wiring.Component):
         ]
         m.d.comb += [collector.values[index].eq(result.value[:8].as_signed()) for index, result in enumerate(results)]
         m.d.comb += [collector.read.eq(attention.read), attention.word.eq(collector.word)]
-        m.submodules.logits = logits = Memory(shape=16, depth=max(2, self.config.shape.classes), init=[])
-        write, read = logits.write_port(), logits.read_port(domain="sync")
+        m.submodules.logits = logits = LogitMemory(self.config.shape.classes)
         m.d.comb += [
-            write.addr.eq(control.address),
-            write.data.eq(results[0].value),
-            write.en.eq(control.kind == WriteKind.LOGIT),
-            read.addr.eq(dma.logit_address),
-            read.en.eq(1),
-            dma.logit.eq(read.data),
+            logits.i.valid.eq(control.kind == WriteKind.LOGIT),
+            logits.i.add.eq(control.logit_row),
+            logits.i.image.eq(control.image),
+            logits.i.address.eq(control.address),
+            logits.value_0.eq(results[0].value),
+            logits.value_1.eq(results[min(1, self.config.rows - 1)].value),
+            logits.read_address.eq(dma.logit_address),
+            dma.logit.eq(logits.read_value),
         ]
+
+    def _trace(self, m, dispatcher, sequencer, attention):
+        waiting = dispatcher.blocked_1
+        states = Array([WAIT_STATES.get(counter, TraceState.DRAIN).value for counter in range(COUNTERS)])
+        state = Signal(TraceState)
+        with m.If(sequencer.busy):
+            m.d.comb += state.eq(TraceState.COMPUTE)
+        with m.Elif(sequencer.filling):
+            m.d.comb += state.eq(TraceState.FILL)
+        with m.Elif(sequencer.stalled_hazard):
+            m.d.comb += state.eq(TraceState.HAZARD)
+        with m.Elif(waiting.waiting):
+            m.d.comb += state.as_value().eq(states[waiting.counter])
+        m.d.comb += [self.trace_state.eq(Cat(state, attention.busy)), self.trace_tile.eq(sequencer.tile)]

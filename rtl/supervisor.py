@@ -26,15 +26,15 @@ class Supervisor(wiring.Component):
     bus : AXI-Lite        interrupt
     start : strobe; the engines were cleared in the cycles before it        clear : resets every engine while high
     program, windows : from the registers
-    program_error, read_error, write_error : bus errors        dma_error : DmaError
+    program_error, read_error, write_error : bus errors        dma_error, stream_error : DmaError
     bad_instruction, overflow, done, fetched, transfer : from the engines        index : instructions fetched
-    blocked_0..2 : what the DMA, ARRAY and ATTEND queues wait for
+    blocked_0..3 : what the DMA, ARRAY, ATTEND and STREAM queues wait for
     array_busy, array_active, array_hazard, attention_busy : for the counters
 
     Timing
     ------
     `start` follows the register write by 3 cycles, or by `settle` + 3 after a reset, an error or a clear: what was in flight in the rows
-    then has come out. An error stops the machine one cycle after it is seen: `clear` stays high until the next
+    then has come out. An error stops the machine two cycles after it is seen: `clear` stays high until the next
     start, so nothing is fetched, transferred or computed any more.
     The watchdog counts cycles in which nothing is fetched, moved, computed or posted.
     """
@@ -55,8 +55,9 @@ class Supervisor(wiring.Component):
                 },
                 **{name: In(1) for name in ("array_busy", "array_active", "array_hazard", "attention_busy")},
                 "dma_error": In(2),
+                "stream_error": In(2),
                 "index": In(16),
-                **{f"blocked_{number}": In(Blocked) for number in range(3)},
+                **{f"blocked_{number}": In(Blocked) for number in range(4)},
             }
         )
 
@@ -99,39 +100,41 @@ class Supervisor(wiring.Component):
     def _errors(self, m, registers, running, commands):
         """The error that stops the machine in this cycle, if any. Bus errors come before what they cause."""
         limit, idle = commands.watchdog_limit, Signal(32)
-        moving = self.fetched | self.transfer | self.array_active | self.attention_busy | ~running
-        late = Signal()
-        m.d.sync += idle.eq(Mux(moving, 0, idle + 1))
-        m.d.comb += late.eq((limit != 0) & (idle >= limit))
-        report = registers.state.report
-        blocked = Mux(
-            self.blocked_1.waiting,
-            self.blocked_1.as_value(),
-            Mux(self.blocked_2.waiting, self.blocked_2.as_value(), self.blocked_0.as_value()),
-        )
-        waits = Signal(Blocked)
+        moving, late = Signal(), Signal()
+        m.d.sync += [
+            moving.eq(self.fetched | self.transfer | self.array_active | self.attention_busy | ~running),
+            idle.eq(Mux(moving, 0, idle + 1)),
+            late.eq((limit != 0) & (idle >= limit) & ~moving),
+        ]
+        report, waits = registers.state.report, Signal(Blocked)
+        order = (self.blocked_1, self.blocked_2, self.blocked_3)
+        chosen = self.blocked_0.as_value()
+        for blocked in reversed(order):
+            chosen = Mux(blocked.waiting, blocked.as_value(), chosen)
+        m.d.sync += waits.eq(chosen)
         m.d.comb += [
-            waits.eq(blocked),
             report.instruction.eq(self.index),
             report.op.eq(waits.opcode),
             report.counter.eq(waits.counter),
             report.have.eq(waits.have),
             report.want.eq(waits.want),
         ]
+        errors = (self.dma_error, self.stream_error)
         causes = (
             (self.program_error, ErrorCode.PROGRAM_BUS),
             (self.read_error, ErrorCode.DATA_READ_BUS),
             (self.write_error, ErrorCode.DATA_WRITE_BUS),
-            (self.bad_instruction | (self.dma_error == DmaError.BAD_INSTRUCTION), ErrorCode.BAD_INSTRUCTION),
-            (self.dma_error == DmaError.WINDOW_OVERRUN, ErrorCode.WINDOW_OVERRUN),
+            (self.bad_instruction | Cat(e == DmaError.BAD_INSTRUCTION for e in errors).any(), ErrorCode.BAD_INSTRUCTION),
+            (Cat(e == DmaError.WINDOW_OVERRUN for e in errors).any(), ErrorCode.WINDOW_OVERRUN),
             (self.overflow, ErrorCode.COUNTER_OVERFLOW),
             (late, ErrorCode.WATCHDOG),
         )
-        found = Signal()
-        for cause, code in reversed(causes):
+        found, code = Signal(), Signal.like(report.code)
+        m.d.sync += found.eq(0)
+        for cause, which in reversed(causes):
             with m.If(cause):
-                m.d.comb += [found.eq(running), report.code.eq(code)]
-        m.d.comb += registers.state.error.eq(found)
+                m.d.sync += [found.eq(running & ~found), code.eq(which)]
+        m.d.comb += [registers.state.error.eq(found), report.code.eq(code)]
         return found
 
     def _events(self, m, events):

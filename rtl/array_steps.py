@@ -1,0 +1,108 @@
+"""`StepSource`: cuts a TILE into its steps, one per image and pass, and holds each back until its pass is free."""
+
+from __future__ import annotations
+
+from amaranth import Array, Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from rtl.config import AcceleratorConfig
+from rtl.program import isa
+from rtl.row_bus import CHANNEL_BITS, PASS_BITS
+
+TilePayload = data.StructLayout(dict(isa.PAYLOAD[isa.Opcode.TILE]))
+Post = data.StructLayout({"enable": 1, "counter": 4})
+
+#: One step: a tile on one pass of one image, in one table bank. ``filled``: activations, padded to a multiple of 16.
+#: ``query_address``: where the tile's queries go. ``last``: of its tile, whose ``number`` counts from 0.
+Step = data.StructLayout(
+    {
+        "tile": TilePayload,
+        "post": Post,
+        "image": 1,
+        "pass_index": PASS_BITS,
+        "bank": 1,
+        "last": 1,
+        "filled": 16,
+        "query_address": CHANNEL_BITS,
+        "number": 16,
+    }
+)
+
+
+class StepSource(wiring.Component):
+    """Members
+    -------
+    i : stream of {tile, post}
+    free : a bit per pass: no earlier step on that pass is under way
+    o : stream of Step; what is offered stays until it is taken
+    busy : a tile is held        number : of the tile that is held or comes next
+
+    Timing
+    ------
+    5 cycles from a tile to its first step, 4 from one step to the next: hidden while steps last longer. Once a pass is free it stays
+    so until its next step is taken, so looking takes as many cycles as it likes.
+    """
+
+    def __init__(self, config: AcceleratorConfig):
+        self.config = config
+        super().__init__(
+            {
+                "i": In(stream.Signature(data.StructLayout({"tile": TilePayload, "post": Post}))),
+                "free": In(config.passes),
+                "o": Out(stream.Signature(Step)),
+                "busy": Out(1),
+                "number": Out(16),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        step, tile = self.o.payload, self.o.payload.tile
+        images, passes, last_pass, last_image = Signal(2), Signal(PASS_BITS), Signal(), Signal()
+        clear = Signal()
+        m.d.sync += [
+            clear.eq(Array([self.free[index] for index in range(self.config.passes)])[step.pass_index]),
+            last_pass.eq(passes == 1),
+            last_image.eq(images == 1),
+        ]
+        held = Signal(step.shape())
+        m.d.comb += [step.eq(held), self.number.eq(held.number)]
+        with m.FSM() as fsm:
+            m.d.comb += self.busy.eq(~fsm.ongoing("IDLE"))
+            with m.State("IDLE"):
+                m.d.comb += self.i.ready.eq(1)
+                m.d.sync += [held.tile.eq(self.i.payload.tile), held.post.eq(self.i.payload.post)]
+                with m.If(self.i.valid):
+                    m.next = "DERIVE"
+            with m.State("DERIVE"):
+                m.d.sync += [
+                    held.filled.eq((tile.activations + 15) & 0xFFF0),
+                    held.query_address.eq(tile.base_channel * self.config.shape.head_dim),
+                    held.image.eq(tile.image),
+                    held.pass_index.eq(tile.first_pass),
+                    images.eq(tile.images),
+                    passes.eq(tile.passes),
+                ]
+                m.next = "LOOK"
+            with m.State("LOOK"):  # `clear` and the last flags are one cycle behind
+                m.next = "CHECK"
+            with m.State("CHECK"):
+                m.d.sync += held.last.eq(last_pass & last_image)
+                with m.If(clear):
+                    m.next = "OFFER"
+            with m.State("OFFER"):
+                m.d.comb += self.o.valid.eq(1)
+                with m.If(self.o.ready):
+                    m.d.sync += [
+                        held.bank.eq(~held.bank),
+                        passes.eq(Mux(last_pass, tile.passes, passes - 1)),
+                        held.pass_index.eq(Mux(last_pass, tile.first_pass, held.pass_index + 1)),
+                        images.eq(Mux(last_pass, images - 1, images)),
+                        held.image.eq(held.image ^ last_pass),
+                    ]
+                    m.next = "LOOK"
+                    with m.If(held.last):
+                        m.d.sync += held.number.eq(held.number + 1)
+                        m.next = "IDLE"
+        return m
