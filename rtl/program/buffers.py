@@ -1,4 +1,4 @@
-"""Buffers that LOADs fill while tiles read others: which is next, and when it is free."""
+"""Buffers that LOADs and STREAMs fill while tiles read others: which is next, and when it is free."""
 
 from __future__ import annotations
 
@@ -6,21 +6,19 @@ from dataclasses import dataclass, field
 
 
 @dataclass
-class Ring:
-    """Buffers used in turn. A new key takes the next buffer once the last tile that used it is done."""
+class Buffers:
+    """``count`` buffers. What is in one already is not loaded again; a new key takes the buffer that was used longest ago."""
 
-    buffers: int
-    key: object = None
-    slot: int = -1
+    count: int
+    keys: dict[int, object] = field(default_factory=dict)
     last_use: dict[int, int] = field(default_factory=dict)
 
-    def place(self, key: object) -> tuple[int, bool, int]:
-        """(buffer, whether it must be loaded, tiles that must be done before loading)."""
-        fresh = self.slot < 0 or key != self.key
-        if fresh:
-            self.key, self.slot = key, (self.slot + 1) % self.buffers
-        return self.slot, fresh, self.last_use.get(self.slot, 0)
-
-    def used(self, tile: int) -> None:
-        """Tile number ``tile`` (from 0) reads the buffer placed last."""
-        self.last_use[self.slot] = tile + 1
+    def place(self, key: object, tile: int) -> tuple[int, bool, int]:
+        """For tile number ``tile`` (from 0), which reads ``key``: (buffer, whether it must be loaded, tiles done before it may be)."""
+        slot = next((slot for slot, held in self.keys.items() if held == key), None)
+        fresh = slot is None
+        if slot is None:
+            slot = min(range(self.count), key=lambda candidate: self.last_use.get(candidate, 0))
+        free = self.last_use.get(slot, 0)
+        self.keys[slot], self.last_use[slot] = key, tile + 1
+        return slot, fresh, free

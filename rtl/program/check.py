@@ -38,6 +38,7 @@ def check_graph(graph: DeitGraph, config: AcceleratorConfig) -> None:
     same, rule = graph.shape == shape, f"the graph must have the shape that the accelerator was built for, {shape.name}"
     require(same, rule, graph.shape.name, "build an accelerator for it")
     require(len(graph.layers) == shape.depth, "a graph must have depth layers", len(graph.layers), LOWER)
+    require((graph.head_distilled is not None) == shape.distilled, "distilled networks alone must have a second head", shape.name, LOWER)
     _check_config(graph, config)
     _check_range("positions", graph.positions, signed(RESIDUAL_BITS))
     _check_shape("positions", graph.positions, (shape.tokens, shape.embed_dim))
@@ -66,8 +67,7 @@ def _check_config(graph: DeitGraph, config: AcceleratorConfig) -> None:
     require(shape.heads < 256, "heads must be below 256", shape.heads, "choose fewer heads")
     pixels = shape.image_size**2 * shape.channels
     require(pixels < 1 << 24, "an image must have fewer than 2**24 bytes", pixels, "choose a smaller image")
-    positions = shape.tokens * shape.embed_dim
-    require(positions < 1 << 24, "tokens x embed_dim must be below 2**24", positions, "choose a smaller network")
+    require(not shape.distilled or config.rows >= 2, "a distilled network must have 2 rows or more", config.rows, "use more rows")
     for name, linear in (("patch", graph.patch), ("head", graph.head)):
         require(linear.planes <= config.tile_words, f"{name}: planes must fit one tile", linear.planes, "use more tile_words")
 
@@ -89,6 +89,8 @@ def _linears(graph: DeitGraph) -> Iterator[tuple[str, Linear, tuple[int, int]]]:
         yield f"{index}.fc1", layer.fc1, (shape.hidden_dim, shape.embed_dim)
         yield f"{index}.fc2", layer.fc2, (shape.embed_dim, shape.hidden_dim)
     yield "head", graph.head, (shape.classes, shape.embed_dim)
+    if graph.head_distilled is not None:
+        yield "head_distilled", graph.head_distilled, (shape.classes, shape.embed_dim)
 
 
 def _check_norm(name: str, norm: Norm, embed_dim: int) -> None:
@@ -99,7 +101,7 @@ def _check_norm(name: str, norm: Norm, embed_dim: int) -> None:
 
 def _check_linear(name: str, linear: Linear, size: tuple[int, int], bits: int) -> None:
     layer = name.split(".")[-1]
-    most_planes = MAX_PLANES if layer in ("patch", "head") else 1
+    most_planes = MAX_PLANES if layer in ("patch", "head", "head_distilled") else 1
     require(1 <= linear.planes <= most_planes, f"{name}: planes must be 1..{most_planes}", linear.planes, LOWER)
     has_table = linear.table is not None
     require(has_table == (layer == "fc1"), f"{name}: fc1 alone must have a table", "a table" if has_table else "no table", LOWER)

@@ -1,226 +1,279 @@
 """The compiler: integer graph -> program and memory image, for one configuration. Deterministic: the same graph gives the same bytes.
 
-Order of the program: POSITION, PIXEL, then for each tile its LOADs (NORM and TABLE when new, PARAMETER, WEIGHT) followed by its TILE;
-ATTEND between QKV and projection; STORE, END. The DMA queue runs ahead of the array, limited only by buffers, so LOADs prefetch.
+``rtl.program.order`` says which tile of which image comes when. Before each TILE comes its bundle: on the DMA queue POSITION (patch tiles),
+NORM and TABLE when new, PARAMETER; on the STREAM queue its weights. The queues run ahead of the array, limited only by buffers. PIXEL and
+STORE belong to no tile: they slip in after a bundle whose own buffer is free no sooner than they may start, so they never hold up loading.
 
-Synchronisation. Every wait is met by posts of instructions *earlier in the program*, so no queue depth can deadlock; the ARRAY queue needs
-``weight_buffers`` entries, or prefetch shortens.
+Synchronisation. Every wait is met by posts of instructions *earlier in the program*, so no queue depth can deadlock.
 
-* TILE n waits ``TILE_LOADED >= n + 1``: posted by the last LOAD of its bundle; the DMA queue is in order, so everything before has landed
-  too (the input, for tile 0). The projection also waits for ATTENTIONS_DONE.
-* A LOAD into a buffer waits until the last tile that used that buffer is done (``TILES_DONE``).
-* ATTEND waits until the QKV tiles of its layer are done; STORE until all tiles are.
+* TILE n waits ``TILE_STREAMED`` for its weights and ``TILE_LOADED`` for the last LOAD of its bundle; the DMA queue is in order, so all that
+  came before has landed too: the pixels, and the STORE of the logits that a head tile overwrites.
+* The projection waits for all ATTENDs of its layer; a QKV tile, which overwrites keys and values, for the ATTENDs that read those places.
+* LOAD and STREAM into a buffer wait until the last tile that used it is done (``TILES_DONE``); PIXEL until the last tile that reads the
+  slot's activations is, POSITION until the last that reads its residuals.
+* ATTEND waits until the QKV tiles of its layer are done; STORE until the image's head tiles are.
 * Row-local hazards between consecutive TILEs are the hardware's: no counter.
 """
 
 from __future__ import annotations
 
-import enum
 from dataclasses import dataclass
 
 from model.graph import DeitGraph
 from model.integer import REQUANTIZE_SHIFTS
 from rtl.config import AcceleratorConfig
 from rtl.program import memory
-from rtl.program.buffers import Ring
+from rtl.program.buffers import Buffers
 from rtl.program.check import check_graph, require
-from rtl.program.isa import PAYLOAD, Instruction, LoadTarget, Opcode, Window
-from rtl.program.tiling import Attend, Tile, Write, tiles
+from rtl.program.emitter import Counter, Emitter
+from rtl.program.isa import Instruction, LoadTarget, Opcode, Window
+from rtl.program.memory import BEAT_BYTES, aligned
+from rtl.program.order import Pixels, Run, ordered
+from rtl.program.tiling import SHORTEST_FILL, Attend, Tile, Write
 
 NORM_BUFFERS = 2
 TABLE_BUFFERS = 2
 TABLE_ENTRIES = 256
 LOGIT_BYTES = 2
-#: Bytes of one transfer on the memory bus.
-BEAT_BYTES = 16
-
-
-class Counter(enum.IntEnum):
-    """Names of the hardware counters. NONE is never posted: waiting for it to reach 0 is no wait."""
-
-    NONE = 0
-    TILE_LOADED = 1  # bundles (weights, parameters, norm, table) in memory
-    TILES_DONE = 2  # tiles whose results have all landed
-    ATTENTIONS_DONE = 3
-
-
-Wait = tuple[Counter, int]
-NO_WAIT: Wait = (Counter.NONE, 0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """A TILE or ATTEND as reports and comparisons see it. ``instruction``: its index in the program."""
+    """A TILE or ATTEND as reports and comparisons see it: for ``images`` images from number ``image`` on, one after the other.
+
+    instruction : its index in the program
+    """
 
     name: str
     instruction: int
     opcode: Opcode
     writes: tuple[Write, ...]
+    image: int
+    images: int
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CompiledProgram:
-    """Everything that a run needs besides the image.
+    """Everything that a run needs besides the images.
 
+    images : how many images one run takes
     program, weights : contents of the PROGRAM and WEIGHTS windows
-    image_bytes : size of the IMAGE window: (image_size, image_size, channels) bytes from offset 0, padded to whole beats
-    result_bytes : size of the RESULT window: ``classes`` s16 logits, little-endian, from offset 0, padded to whole beats
+    image_bytes : size of the IMAGE window. Image i: (image_size, image_size, channels) bytes from ``image_offsets[i]``
+    result_bytes : size of the RESULT window. Image i: ``classes`` s16 logits, little-endian, from ``result_offsets[i]``
     steps : one per TILE and ATTEND, in program order
     """
 
+    images: int
     instructions: tuple[Instruction, ...]
     program: bytes
     weights: bytes
     image_bytes: int
+    image_offsets: tuple[int, ...]
     result_bytes: int
+    result_offsets: tuple[int, ...]
     steps: tuple[Step, ...]
 
 
-def compile_graph(graph: DeitGraph, config: AcceleratorConfig) -> CompiledProgram:
-    """Compile ``graph`` for ``config``. Raises InputError when the graph breaks a rule of the hardware."""
+@dataclass(frozen=True, kw_only=True)
+class _Waiting:
+    """A PIXEL or STORE of ``image`` that has no place in the program yet. ``done``: tiles that must be done before it starts."""
+
+    opcode: Opcode
+    image: int
+    done: int
+
+
+def compile_graph(graph: DeitGraph, config: AcceleratorConfig, images: int = 1) -> CompiledProgram:
+    """Compile ``graph`` for ``config``: one program for ``images`` images. Raises InputError when the graph breaks a rule of the hardware."""
     check_graph(graph, config)
-    builder = _Builder(config)
-    builder.inputs(graph)
-    for item in tiles(graph, config):
-        builder.attend(item) if isinstance(item, Attend) else builder.tile(item)
-    builder.finish()
-    return builder.result()
+    require(images >= 1, "images must be at least 1", images, "use 1")
+    compiler = _Compiler(graph, config, images)
+    for event in ordered(graph, config, images):
+        if isinstance(event, Pixels):
+            compiler.pixels(event.image)
+        elif not isinstance(event, Run):
+            compiler.logits(event.image)
+        elif isinstance(event.item, Attend):
+            compiler.attend(event.item, event.image)
+        else:
+            compiler.tile(event.item, event.image, event.images)
+    return compiler.result()
 
 
-class _Builder:
-    """The program so far. ``tile_count`` tiles and ``attend_count`` ATTENDs have been emitted."""
+class _Compiler(Emitter):
+    """The program so far.
 
-    def __init__(self, config: AcceleratorConfig) -> None:
-        self.config = config
+    residual_free : per image slot, tiles that must be done before new positions may come
+    readers : per place of the key/value memory, ATTENDs that must be done before it may be overwritten
+    attended : per image slot, ATTENDs that must be done before its projection
+    """
+
+    def __init__(self, graph: DeitGraph, config: AcceleratorConfig, images: int) -> None:
+        super().__init__()
+        self.graph, self.config, self.images = graph, config, images
         self.window = memory.WindowBuilder()
-        self.instructions: list[Instruction] = []
         self.steps: list[Step] = []
-        self.tile_count = self.attend_count = 0
-        self.weight_ring, self.norm_ring, self.table_ring = Ring(config.weight_buffers), Ring(NORM_BUFFERS), Ring(TABLE_BUFFERS)
+        self.waiting: list[_Waiting] = []
+        self.tiles = 0
+        self.residual_free = [0] * config.images
+        self.attended = [0] * config.images
+        self.readers = [0] * config.key_value_heads
+        self.weight_buffers, self.norms, self.tables = Buffers(config.weight_buffers), Buffers(NORM_BUFFERS), Buffers(TABLE_BUFFERS)
+        self.placed: dict[Tile, tuple[int, int, int]] = {}
+        self.image_stride = aligned(image_pixels(config))
+        self.result_stride = aligned(LOGIT_BYTES * config.shape.classes, BEAT_BYTES)
 
-    def emit(self, opcode: Opcode, waits: tuple[Wait, ...] = (), post: Counter | None = None, comment: str = "", **payload: int) -> None:
-        """Append an instruction; payload fields left out are 0."""
-        (first, first_value), (second, second_value) = (*waits, NO_WAIT, NO_WAIT)[:2]
-        self.instructions.append(
-            Instruction(
-                opcode=opcode,
-                wait0_counter=first,
-                wait0_value=first_value,
-                wait1_counter=second,
-                wait1_value=second_value,
-                post_enable=int(post is not None),
-                post_counter=post or 0,
-                payload={name: int(payload.pop(name, 0)) for name, _ in PAYLOAD[opcode]},
-                comment=comment,
-            )
-        )
-        assert not payload, f"{opcode.name} has no fields {sorted(payload)}"
+    def slot(self, image: int) -> int:
+        return image % self.config.images
 
-    def load(
-        self, target: LoadTarget, blob: bytes, items: int, address: int, comment: str, done: int = 0, post: Counter | None = None
-    ) -> None:
+    # -- pixels and logits ----------------------------------------------------------------------------------------------------------------
+
+    def pixels(self, image: int) -> None:
+        done = self.tiles if image >= self.config.images else 0
+        self.waiting.append(_Waiting(opcode=Opcode.LOAD, image=image, done=done))
+
+    def logits(self, image: int) -> None:
+        self.residual_free[self.slot(image)] = self.tiles
+        self.waiting.append(_Waiting(opcode=Opcode.STORE, image=image, done=self.tiles))
+
+    def _release(self, items: list[_Waiting]) -> None:
+        """Give these a place in the program: here."""
+        for item in items:
+            self.waiting.remove(item)
+            waits, slot = {Counter.TILES_DONE: item.done}, self.slot(item.image)
+            if item.opcode == Opcode.STORE:
+                offset, items_ = item.image * self.result_stride, self.config.shape.classes
+                self.emit(Opcode.STORE, waits, comment=f"logits @{item.image}", offset=offset, items=items_, image=slot)
+            else:
+                offset, count = item.image * self.image_stride, image_pixels(self.config)
+                self.emit(Opcode.LOAD, waits, comment=f"pixels @{item.image}", window=Window.IMAGE, target=LoadTarget.PIXEL,
+                          offset=offset, items=count, image=slot)  # fmt: skip
+
+    # -- tiles ----------------------------------------------------------------------------------------------------------------------------
+
+    def tile(self, tile: Tile, image: int, images: int) -> None:
+        """The tile's bundle, then the TILE, then what slips in."""
+        name = f"{tile.name} @{image}"
+        if tile.positions:
+            self._release([item for item in self.waiting if item.opcode == Opcode.LOAD and item.image == image])
+        if tile.norm is self.graph.norm:  # a head: the logit memories are free once they are stored
+            self._release([item for item in self.waiting if item.opcode == Opcode.STORE])
+        waits = {Counter.ATTENTIONS_DONE: self._attentions(tile, image)}
+        fields = dict(tile.fields, planes=1, activations=SHORTEST_FILL)
+        if tile.linear is not None:
+            fields |= self._bundle(tile, image, name)
+            waits |= {counter: self.posted[counter] for counter in (Counter.TILE_LOADED, Counter.TILE_STREAMED)}
+        self._step(tile.name, Opcode.TILE, tile.writes, image, images)
+        self.emit(Opcode.TILE, waits, Counter.TILES_DONE, name, words=tile.words, image=self.slot(image), images=images,
+                  passes=tile.passes, **fields)  # fmt: skip
+        self.tiles += 1
+        free = self.tiles - self.config.weight_buffers
+        self._release([item for item in self.waiting if item.done <= free])
+
+    def _attentions(self, tile: Tile, image: int) -> int:
+        """ATTENDs that must be done before the tile."""
+        if tile.after_attention:
+            return self.attended[self.slot(image)]
+        return max((self.readers[self._place(head, image)] for head in tile.heads), default=0)
+
+    def _place(self, head: int, image: int) -> int:
+        """Of a head's keys and values in their memory."""
+        copy = self.slot(image) if self.config.key_value_copies == 2 else 0
+        return copy * self.config.shape.heads + head
+
+    def _bundle(self, tile: Tile, image: int, name: str) -> dict[str, int]:
+        """LOADs and STREAM of one tile. Returns the payload fields that name what it reads."""
+        linear, embed = tile.linear, self.config.shape.embed_dim
+        assert linear is not None and tile.words <= self.config.tile_words, name
+        fields = {"planes": linear.planes, "activations": linear.inputs, "table_enable": int(linear.table is not None)}
+        if tile.positions:
+            self._positions(tile.positions, image)
+        if tile.norm is not None:
+            slot, fresh, done = self.norms.place(tile.norm_index, self.tiles)
+            fields["norm_address"] = slot * embed
+            if fresh:
+                self._load(LoadTarget.NORM, memory.pack_norm(tile.norm), embed, slot * embed, done, f"{name} norm")
+        if linear.table is not None:
+            slot, fresh, done = self.tables.place(tile.table_index, self.tiles)
+            fields["table_set"] = slot
+            if fresh:
+                table, address = memory.pack_table(linear.table), slot * TABLE_ENTRIES
+                self._load(LoadTarget.TABLE, table, TABLE_ENTRIES, address, done, f"{name} table")
+        if tile.heads:
+            fields["key_value_head"] = self._place(tile.heads[0], image)
+        return fields | {"weight_address": self._weights(tile, name)}
+
+    def _positions(self, channels: tuple[int, int], image: int) -> None:
+        first, count = channels
+        blob = memory.pack_positions(self.graph.positions[:, first : first + count], self.config)
+        slot, name = self.slot(image), f"positions {first} @{image}"
+        self._load(LoadTarget.POSITION, blob, len(blob) // BEAT_BYTES, first, self.residual_free[slot], name, image=slot)
+
+    def _load(self, target: LoadTarget, blob: bytes, items: int, address: int, done: int, comment: str, image: int = 0) -> None:
         """LOAD ``blob`` from the WEIGHTS window once ``done`` tiles are done."""
-        waits = ((Counter.TILES_DONE, done),) if done else ()
-        offset = self.window.add(blob)
-        self.emit(Opcode.LOAD, waits, post, comment, window=Window.WEIGHTS, target=target, offset=offset, items=items, address=address)
+        self.emit(Opcode.LOAD, {Counter.TILES_DONE: done}, comment=comment, window=Window.WEIGHTS, target=target,
+                  offset=self.window.add(blob), items=items, address=address, image=image)  # fmt: skip
 
-    def inputs(self, graph: DeitGraph) -> None:
-        """Position table and pixels of the image."""
-        self.load(LoadTarget.POSITION, memory.pack_positions(graph.positions), graph.positions.size, 0, "positions")
-        pixels = image_pixels(self.config)
-        self.emit(Opcode.LOAD, comment="pixels", window=Window.IMAGE, target=LoadTarget.PIXEL, items=pixels)
-
-    def tile(self, tile: Tile) -> None:
-        """LOADs of the tile's bundle, then the TILE."""
-        assert tile.words <= self.config.tile_words, tile.name
-        norm_address = self._load_norm(tile)
-        table_set = self._load_table(tile)
-        weight_address = self._load_weights(tile)
-        waits = ((Counter.TILE_LOADED, self.tile_count + 1), (Counter.ATTENTIONS_DONE, tile.after_attention))
-        self._step(tile.name, Opcode.TILE, tile.writes)
-        self.emit(
-            Opcode.TILE,
-            waits[: 2 if tile.after_attention else 1],
-            Counter.TILES_DONE,
-            tile.name,
-            weight_address=weight_address,
-            words=tile.words,
-            planes=tile.linear.planes,
-            passes=tile.passes,
-            activations=tile.linear.inputs,
-            norm_address=norm_address,
-            table_enable=int(tile.linear.table is not None),
-            table_set=table_set,
-            **tile.fields,
-        )
-        self.tile_count += 1
-
-    def _load_norm(self, tile: Tile) -> int:
-        """Address of the tile's gamma and beta, loaded if they are not there yet; 0 without LayerNorm."""
-        if tile.norm is None:
-            return 0
-        slot, fresh, done = self.norm_ring.place(tile.norm_index)
-        embed = self.config.shape.embed_dim
-        if fresh:
-            self.load(LoadTarget.NORM, memory.pack_norm(tile.norm), embed, slot * embed, f"{tile.name} norm", done)
-        self.norm_ring.used(self.tile_count)
-        return slot * embed
-
-    def _load_table(self, tile: Tile) -> int:
-        """The tile's table set, loaded if it is not there yet; 0 without a table."""
-        if tile.linear.table is None:
-            return 0
-        slot, fresh, done = self.table_ring.place(tile.table_index)
-        if fresh:
-            table = memory.pack_table(tile.linear.table)
-            self.load(LoadTarget.TABLE, table, TABLE_ENTRIES, slot * TABLE_ENTRIES, f"{tile.name} table", done)
-        self.table_ring.used(self.tile_count)
-        return slot
-
-    def _load_weights(self, tile: Tile) -> int:
-        slot, _, done = self.weight_ring.place(self.tile_count)
-        self.weight_ring.used(self.tile_count)
-        address = slot * self.config.tile_words
-        self.load(LoadTarget.PARAMETER, memory.pack_parameters(tile.linear), tile.words, address, f"{tile.name} parameters", done)
-        words = memory.pack_weights(tile.linear, self.config.inputs)
-        self.load(LoadTarget.WEIGHT, words, tile.words, address, f"{tile.name} weights", done, Counter.TILE_LOADED)
+    def _weights(self, tile: Tile, name: str) -> int:
+        """PARAMETER, the last of the bundle, and STREAM. Returns the address of the first word."""
+        slot, _, done = self.weight_buffers.place(self.tiles, self.tiles)
+        address, waits = slot * self.config.tile_words, {Counter.TILES_DONE: done}
+        if tile not in self.placed:
+            words, stride = memory.pack_weights(tile.linear, self.config)
+            self.placed[tile] = self.window.add(memory.pack_parameters(tile.linear)), self.window.add(words), stride
+        parameters, words_at, stride = self.placed[tile]
+        self.emit(Opcode.LOAD, waits, Counter.TILE_LOADED, f"{name} parameters", window=Window.WEIGHTS, target=LoadTarget.PARAMETER,
+                  offset=parameters, items=tile.words, address=address)  # fmt: skip
+        self.emit(Opcode.STREAM, waits, Counter.TILE_STREAMED, f"{name} weights", offset=words_at, stride=stride, items=tile.words,
+                  address=address)  # fmt: skip
         return address
 
-    def attend(self, item: Attend) -> None:
+    # -- attention ------------------------------------------------------------------------------------------------------------------------
+
+    def attend(self, item: Attend, image: int) -> None:
         shape, layer = self.config.shape, item.layer
-        self._step(item.name, Opcode.ATTEND, item.writes)
+        self._step(item.name, Opcode.ATTEND, item.writes, image, 1)
         self.emit(
             Opcode.ATTEND,
-            ((Counter.TILES_DONE, self.tile_count),),
+            {Counter.TILES_DONE: self.tiles},
             Counter.ATTENTIONS_DONE,
-            item.name,
-            heads=shape.heads,
+            f"{item.name} @{image}",
+            image=self.slot(image),
+            first_head=item.heads[0],
+            heads=len(item.heads),
+            key_value_head=self._place(item.heads[0], image),
             passes=self.config.passes,
             keys=shape.tokens,
             score_multiplier=layer.score_multiplier,
             score_shift=REQUANTIZE_SHIFTS.index(layer.score_shift),
             dividend=layer.dividend,
         )
-        self.attend_count += 1
+        count = self.attended[self.slot(image)] = self.posted[Counter.ATTENTIONS_DONE]
+        for head in item.heads:
+            self.readers[self._place(head, image)] = count
 
-    def finish(self) -> None:
-        """STORE the logits when every tile is done, then END."""
-        self.emit(Opcode.STORE, ((Counter.TILES_DONE, self.tile_count),), comment="logits", items=self.config.shape.classes)
-        self.emit(Opcode.END, comment="end")
-        require(self.tile_count < 1 << 16, "a program must have fewer than 65536 tiles", self.tile_count, "use more tile_words")
+    # -- the end --------------------------------------------------------------------------------------------------------------------------
 
-    def _step(self, name: str, opcode: Opcode, writes: tuple[Write, ...]) -> None:
-        self.steps.append(Step(name=name, instruction=len(self.instructions), opcode=opcode, writes=writes))
+    def _step(self, name: str, opcode: Opcode, writes: tuple[Write, ...], image: int, images: int) -> None:
+        step = Step(name=name, instruction=len(self.instructions), opcode=opcode, writes=writes, image=image, images=images)
+        self.steps.append(step)
 
     def result(self) -> CompiledProgram:
-        weights = self.window.image()
+        """STORE what is left, END, and everything as bytes."""
+        self._release(list(self.waiting))
+        self.emit(Opcode.END, {}, comment="end")
+        require(self.tiles < 1 << 16, "a program must have fewer than 65536 tiles", self.tiles, "use fewer images")
+        weights, pixels = self.window.image(), image_pixels(self.config)
         require(len(weights) < 1 << 32, "the weight image must be below 4 GiB", len(weights), "choose a smaller network")
         return CompiledProgram(
+            images=self.images,
             instructions=tuple(self.instructions),
             program=b"".join(instruction.encode() for instruction in self.instructions),
             weights=weights,
-            image_bytes=whole_beats(image_pixels(self.config)),
-            result_bytes=whole_beats(LOGIT_BYTES * self.config.shape.classes),
+            image_bytes=(self.images - 1) * self.image_stride + aligned(pixels, BEAT_BYTES),
+            image_offsets=tuple(image * self.image_stride for image in range(self.images)),
+            result_bytes=self.images * self.result_stride,
+            result_offsets=tuple(image * self.result_stride for image in range(self.images)),
             steps=tuple(self.steps),
         )
 
@@ -228,8 +281,3 @@ class _Builder:
 def image_pixels(config: AcceleratorConfig) -> int:
     """Bytes of one image: (image_size, image_size, channels)."""
     return config.shape.image_size**2 * config.shape.channels
-
-
-def whole_beats(size: int) -> int:
-    """``size`` bytes rounded up: windows are checked in whole beats."""
-    return -(-size // BEAT_BYTES) * BEAT_BYTES

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 
 from rtl.config import AcceleratorConfig
-from rtl.program.compiler import LOGIT_BYTES, CompiledProgram, Counter, image_pixels
+from rtl.program.compiler import LOGIT_BYTES, CompiledProgram, image_pixels
+from rtl.program.emitter import Counter
 from rtl.program.isa import COUNTERS, INSTRUCTION_BYTES
 
 #: Every window starts on this boundary (bytes) in DDR: a page, so that the driver can map each alone.
@@ -16,13 +17,15 @@ def manifest(compiled: CompiledProgram, config: AcceleratorConfig) -> dict:
     """The run's description. Sizes in bytes.
 
     ``windows``: what the driver allocates, and the base and byte limit it writes to the registers; ``offset`` is the place of each window
-    when all four share one buffer of ``buffer_bytes``. IMAGE and RESULT change per image, the others stay.
+    when all four share one buffer of ``buffer_bytes``. IMAGE and RESULT change per run, the others stay; ``image`` and ``result`` describe
+    one image of the ``images`` in them, ``offsets`` says where each begins in its window.
     """
     windows, end = _windows(compiled)
     return {
         "model": config.shape.name,
         "bits": config.bits,
         "rows": config.rows,
+        "images": compiled.images,
         "windows": windows,
         "buffer_bytes": end,
         "program": {
@@ -35,8 +38,14 @@ def manifest(compiled: CompiledProgram, config: AcceleratorConfig) -> dict:
             "bytes": image_pixels(config),
             "shape": [config.shape.image_size, config.shape.image_size, config.shape.channels],
             "dtype": "uint8",
+            "offsets": list(compiled.image_offsets),
         },
-        "result": {"bytes": LOGIT_BYTES * config.shape.classes, "shape": [config.shape.classes], "dtype": "<i2"},
+        "result": {
+            "bytes": LOGIT_BYTES * config.shape.classes,
+            "shape": [config.shape.classes],
+            "dtype": "<i2",
+            "offsets": list(compiled.result_offsets),
+        },
         "counters": {str(counter.value): counter.name for counter in Counter if counter} | {"count": COUNTERS},
     }
 

@@ -6,10 +6,15 @@ import numpy as np
 
 from model.graph import Linear, Norm
 from model.integer import BIAS_BITS, MULTIPLIER_BITS, REQUANTIZE_SHIFTS
+from rtl.config import AcceleratorConfig
 from rtl.program.isa import weight_item_bits
 
-#: Every blob starts on this boundary (bytes), so that the first beat of a LOAD is never partial.
+#: Every blob, and every slice of the weights, starts on this boundary (bytes), so that the first beat of a transfer is never partial.
 ALIGNMENT = 256
+#: Bytes of one transfer on the memory bus.
+BEAT_BYTES = 16
+#: Rows that share a group of the load bus.
+GROUP_ROWS = 16
 
 
 class WindowBuilder:
@@ -30,15 +35,26 @@ class WindowBuilder:
         return bytes(self._data)
 
 
-def pack_weights(linear: Linear, inputs: int) -> bytes:
-    """Weight words: (outputs, planes) words, most significant plane first, each ``weight_item_bits(inputs)`` bits; bit i is input i.
+def aligned(size: int, boundary: int = ALIGNMENT) -> int:
+    """``size`` rounded up to a multiple of ``boundary``."""
+    return -(-size // boundary) * boundary
 
-    Bits at and beyond ``linear.inputs`` are 0.
+
+def pack_weights(linear: Linear, config: AcceleratorConfig) -> tuple[bytes, int]:
+    """(slices end to end, stride): the weight words, cut into one slice per weight port, each ``stride`` bytes behind the one before.
+
+    Words are (outputs, planes), most significant plane first; bit i of a word is input i, and 0 from ``linear.inputs`` on. Slice s holds bits
+    s * slice_inputs ... of every word, ``weight_item_bits(slice_inputs)`` bits each.
     """
-    bits = np.zeros((linear.outputs, linear.planes, weight_item_bits(inputs)), dtype=np.uint8)
+    ports, size = config.weight_ports, config.slice_inputs
+    words = np.zeros((linear.outputs, linear.planes, config.inputs), dtype=np.uint8)
     for word, plane in enumerate(reversed(range(linear.planes))):
-        bits[:, word, : linear.inputs] = (linear.codes >> plane) & 1
-    return np.packbits(bits, axis=-1, bitorder="little").tobytes()
+        words[:, word, : linear.inputs] = (linear.codes >> plane) & 1
+    items = np.zeros((ports, linear.outputs * linear.planes, weight_item_bits(size)), dtype=np.uint8)
+    items[:, :, :size] = words.reshape(-1, ports, size).swapaxes(0, 1)
+    packed = np.packbits(items, axis=-1, bitorder="little").reshape(ports, -1)
+    stride = aligned(packed.shape[1])
+    return np.pad(packed, ((0, 0), (0, stride - packed.shape[1]))).tobytes(), stride
 
 
 def pack_parameters(linear: Linear) -> bytes:
@@ -58,6 +74,19 @@ def pack_table(table: np.ndarray) -> bytes:
     return np.asarray(table, dtype=np.uint8).tobytes()
 
 
-def pack_positions(positions: np.ndarray) -> bytes:
-    """(tokens, embed_dim) s16, token-major."""
-    return np.asarray(positions).astype("<i2").tobytes()
+def pack_positions(positions: np.ndarray, config: AcceleratorConfig) -> bytes:
+    """(tokens, channels) s16 as beats of 8 rows: channel, pass, group of 16 rows, parity (see ``LoadTarget.POSITION``).
+
+    The odd beat is rotated up by one byte, so that a row finds its two bytes in lanes ``row % 16`` and the next.
+    """
+    tokens, channels = positions.shape
+    groups = -(-config.rows // GROUP_ROWS)
+    slots = np.zeros((config.passes * config.rows, channels), dtype="<i2")
+    slots[:tokens] = positions
+    rows = np.zeros((config.passes, groups * GROUP_ROWS, channels), dtype="<i2")
+    rows[:, : config.rows] = slots.reshape(config.passes, config.rows, channels)
+    # (pass, group, row pair, parity, channel) -> (channel, pass, group, parity, row pair)
+    beats = rows.reshape(config.passes, groups, GROUP_ROWS // 2, 2, channels).transpose(4, 0, 1, 3, 2)
+    data = np.ascontiguousarray(beats).view(np.uint8).reshape(channels, config.passes, groups, 2, BEAT_BYTES)
+    data[..., 1, :] = np.roll(data[..., 1, :], 1, axis=-1)
+    return data.tobytes()

@@ -1,19 +1,23 @@
-"""What the array does for one image: the network cut into tiles, in order. No addresses, no counters: see ``rtl.program.compiler``.
+"""The network cut into tiles: what the array and the attention do for one image. No addresses, no counters, no order between images:
+see ``rtl.program.order`` and ``rtl.program.compiler``.
 
-Order: patch tiles; per layer QKV tiles (``heads_per_tile`` heads each), ATTEND, projection, then FC1 tile j followed by FC2 K-tile j for
-each ``hidden_tile`` channels of the hidden layer, so that only one tile of the hidden layer ever lives; last the head on pass 0 alone.
+FC1 tile j is followed by FC2 K-tile j, so that only one tile of the hidden layer ever lives. Patches longer than the row inputs take
+K-tiles, too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from model.graph import DeitGraph, Layer, Linear, Norm
 from rtl.config import AcceleratorConfig
-from rtl.program.isa import Accumulate, Destination, Source
+from rtl.program.isa import Accumulate, Destination, Mask, Source
+
+#: A fill is padded to a multiple of this: the shortest there is.
+SHORTEST_FILL = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,50 +31,43 @@ class Write:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Tile:
-    """One TILE: ``linear`` is the tile's own slice, outputs in word order.
+    """One TILE.
 
+    linear : the tile's own slice, outputs in word order; None for the tile that only gathers statistics
     writes : what each token of each pass writes, in output order; empty for K-tiles that only accumulate
-    norm, norm_index : the LayerNorm of a NORMALIZED source and its number in program order
-    table_index : number of ``linear.table`` in program order, or None
+    norm, norm_index : the LayerNorm of a NORMALIZED source and its number in execution order
+    table_index : number of ``linear.table`` in execution order, or None
+    positions : (first channel, channels) of the position table that the tile needs first, or None
+    heads : those that a QKV tile makes, else empty        after_attention : all of the layer's attention must be done
     fields : the remaining fields of the TILE payload; those left out are 0
-    after_attention : how many ATTENDs must be done before the tile starts
     """
 
     name: str
-    linear: Linear
+    linear: Linear | None
+    words: int
     writes: tuple[Write, ...]
     passes: int
     fields: dict[str, int]
     norm: Norm | None = None
     norm_index: int | None = None
     table_index: int | None = None
-    after_attention: int = 0
-
-    @property
-    def words(self) -> int:
-        return self.linear.outputs * self.linear.planes
+    positions: tuple[int, int] | None = None
+    heads: range = range(0)
+    after_attention: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Attend:
-    """One ATTEND: all heads and tokens of layer ``index``."""
+    """One ATTEND: all tokens of the heads of one QKV tile."""
 
     name: str
-    index: int
     layer: Layer
-    writes: tuple[Write, ...] = field(default=())
+    heads: range
+    writes: tuple[Write, ...]
 
 
-def tiles(graph: DeitGraph, config: AcceleratorConfig) -> Iterator[Tile | Attend]:
-    """All steps of one image, in program order."""
-    yield from _patch(graph, config)
-    for index, layer in enumerate(graph.layers):
-        yield from _qkv(layer, index, config)
-        embed = config.shape.embed_dim
-        yield Attend(name=f"{index}.attend", index=index, layer=layer, writes=(Write(tensor=f"{index}.attention", first=0, count=embed),))
-        yield _projection(layer, index, config)
-        yield from _feed_forward(layer, index, config)
-    yield from _head(graph, config)
+def _tile(name: str, linear: Linear, writes: tuple[Write, ...], passes: int, fields: dict[str, int], **rest) -> Tile:
+    return Tile(name=name, linear=linear, words=linear.outputs * linear.planes, writes=writes, passes=passes, fields=fields, **rest)
 
 
 def rows_of(linear: Linear, outputs: np.ndarray, inputs: slice = slice(None)) -> Linear:
@@ -89,64 +86,95 @@ def _runs(total: int, limit: int) -> list[np.ndarray]:
     return [np.arange(first, min(first + limit, total)) for first in range(0, total, limit)]
 
 
-def _patch(graph: DeitGraph, config: AcceleratorConfig) -> Iterator[Tile]:
-    runs = _runs(config.shape.embed_dim, config.tile_words // graph.patch.planes)
+def _slice(run: np.ndarray) -> slice:
+    return slice(int(run[0]), int(run[-1]) + 1)
+
+
+def patch_tiles(graph: DeitGraph, config: AcceleratorConfig) -> Iterator[Tile]:
+    """Patch embedding, ``tile_words // planes`` channels at a time; if these are not all, a last tile gathers the statistics."""
+    shape = config.shape
+    runs = _runs(shape.embed_dim, config.tile_words // graph.patch.planes)
+    parts = _runs(shape.patch_dim, config.inputs)
     for number, run in enumerate(runs):
+        for part, inputs in enumerate(parts):
+            accumulate = _accumulate(part, len(parts))
+            last = part == len(parts) - 1
+            yield _tile(
+                f"patch[{number}]" if len(parts) == 1 else f"patch[{number}.{part}]",
+                rows_of(graph.patch, run, _slice(inputs)),
+                (Write(tensor="residual.embed", first=int(run[0]), count=len(run)),) if last else (),
+                config.passes,
+                {
+                    "source": Source.ACTIVATION,
+                    "source_channel": int(inputs[0]),
+                    "destination": Destination.RESIDUAL,
+                    "accumulate": accumulate,
+                    "base_channel": int(run[0]),
+                    "statistics": int(last and len(runs) == 1),
+                    "mask": Mask.ROWS_0_1 if shape.distilled else Mask.ROW_0,
+                },
+                positions=(int(run[0]), len(run)) if part == 0 else None,
+            )
+    if len(runs) > 1:
         yield Tile(
-            name=f"patch[{number}]",
-            linear=rows_of(graph.patch, run),
-            writes=(Write(tensor="residual.embed", first=int(run[0]), count=len(run)),),
+            name="statistics",
+            linear=None,
+            words=shape.embed_dim,
+            writes=(Write(tensor="residual.embed", first=0, count=shape.embed_dim),),
             passes=config.passes,
-            fields={
-                "source": Source.ACTIVATION,
-                "destination": Destination.RESIDUAL,
-                "base_channel": int(run[0]),
-                "statistics_first": int(number == 0),
-                "statistics_last": int(number == len(runs) - 1),
-                "mask_enable": 1,
-            },
+            fields={"source": Source.ACTIVATION, "destination": Destination.RESIDUAL, "statistics": 1, "mask": Mask.ALL},
         )
 
 
-def _qkv(layer: Layer, index: int, config: AcceleratorConfig) -> Iterator[Tile]:
+def _head_runs(config: AcceleratorConfig) -> list[range]:
+    return [range(int(run[0]), int(run[-1]) + 1) for run in _runs(config.shape.heads, config.heads_per_tile)]
+
+
+def qkv_tiles(layer: Layer, index: int, config: AcceleratorConfig) -> Iterator[Tile]:
     embed, dim = config.shape.embed_dim, config.shape.head_dim
-    for number, heads in enumerate(_runs(config.shape.heads, config.heads_per_tile)):
-        first, count = int(heads[0]) * dim, len(heads) * dim
+    for number, heads in enumerate(_head_runs(config)):
+        first, count = heads[0] * dim, len(heads) * dim
         outputs = np.concatenate([part * embed + first + np.arange(count) for part in range(3)])
-        yield Tile(
-            name=f"{index}.qkv[{number}]",
-            linear=rows_of(layer.qkv, outputs),
-            writes=tuple(Write(tensor=f"{index}.{part}", first=first, count=count) for part in "qkv"),
-            passes=config.passes,
+        yield _tile(
+            f"{index}.qkv[{number}]",
+            rows_of(layer.qkv, outputs),
+            tuple(Write(tensor=f"{index}.{part}", first=first, count=count) for part in "qkv"),
+            config.passes,
+            {"source": Source.NORMALIZED, "destination": Destination.QKV, "base_channel": heads[0], "heads": len(heads)},
             norm=layer.norm1,
             norm_index=2 * index,
-            fields={"source": Source.NORMALIZED, "destination": Destination.QKV, "base_channel": int(heads[0]), "heads": len(heads)},
+            heads=heads,
         )
 
 
-def _projection(layer: Layer, index: int, config: AcceleratorConfig) -> Tile:
-    return Tile(
-        name=f"{index}.projection",
-        linear=layer.projection,
-        writes=(Write(tensor=f"{index}.residual1", first=0, count=config.shape.embed_dim),),
-        passes=config.passes,
-        after_attention=index + 1,
-        fields={"source": Source.ACTIVATION, "destination": Destination.RESIDUAL, "statistics_first": 1, "statistics_last": 1},
+def attends(layer: Layer, index: int, config: AcceleratorConfig) -> Iterator[Attend]:
+    dim = config.shape.head_dim
+    for number, heads in enumerate(_head_runs(config)):
+        write = Write(tensor=f"{index}.attention", first=heads[0] * dim, count=len(heads) * dim)
+        yield Attend(name=f"{index}.attend[{number}]", layer=layer, heads=heads, writes=(write,))
+
+
+def block_tiles(layer: Layer, index: int, config: AcceleratorConfig) -> Iterator[Tile]:
+    """Projection and feed-forward."""
+    yield _tile(
+        f"{index}.projection",
+        layer.projection,
+        (Write(tensor=f"{index}.residual1", first=0, count=config.shape.embed_dim),),
+        config.passes,
+        {"source": Source.ACTIVATION, "destination": Destination.RESIDUAL, "statistics": 1},
+        after_attention=True,
     )
-
-
-def _feed_forward(layer: Layer, index: int, config: AcceleratorConfig) -> Iterator[Tile]:
     runs = _runs(config.shape.hidden_dim, config.hidden_tile)
     for number, run in enumerate(runs):
-        yield Tile(
-            name=f"{index}.fc1[{number}]",
-            linear=rows_of(layer.fc1, run),
-            writes=(Write(tensor=f"{index}.hidden", first=int(run[0]), count=len(run)),),
-            passes=config.passes,
+        yield _tile(
+            f"{index}.fc1[{number}]",
+            rows_of(layer.fc1, run),
+            (Write(tensor=f"{index}.hidden", first=int(run[0]), count=len(run)),),
+            config.passes,
+            {"source": Source.NORMALIZED, "destination": Destination.ACTIVATION},
             norm=layer.norm2,
             norm_index=2 * index + 1,
             table_index=index,
-            fields={"source": Source.NORMALIZED, "destination": Destination.ACTIVATION},
         )
         yield _fc2(layer, index, number, runs, config)
 
@@ -154,18 +182,16 @@ def _feed_forward(layer: Layer, index: int, config: AcceleratorConfig) -> Iterat
 def _fc2(layer: Layer, index: int, number: int, runs: list[np.ndarray], config: AcceleratorConfig) -> Tile:
     last = number == len(runs) - 1
     outputs = np.arange(config.shape.embed_dim)
-    inputs = slice(int(runs[number][0]), int(runs[number][-1]) + 1)
-    return Tile(
-        name=f"{index}.fc2[{number}]",
-        linear=rows_of(layer.fc2, outputs, inputs),
-        writes=(Write(tensor=f"{index}.residual2", first=0, count=len(outputs)),) if last else (),
-        passes=config.passes,
-        fields={
+    return _tile(
+        f"{index}.fc2[{number}]",
+        rows_of(layer.fc2, outputs, _slice(runs[number])),
+        (Write(tensor=f"{index}.residual2", first=0, count=len(outputs)),) if last else (),
+        config.passes,
+        {
             "source": Source.ACTIVATION,
             "destination": Destination.RESIDUAL,
             "accumulate": _accumulate(number, len(runs)),
-            "statistics_first": int(last),
-            "statistics_last": int(last),
+            "statistics": int(last),
         },
     )
 
@@ -178,14 +204,22 @@ def _accumulate(number: int, count: int) -> Accumulate:
     return Accumulate.LAST if number == count - 1 else Accumulate.MIDDLE
 
 
-def _head(graph: DeitGraph, config: AcceleratorConfig) -> Iterator[Tile]:
-    for number, run in enumerate(_runs(config.shape.classes, config.tile_words // graph.head.planes)):
-        yield Tile(
-            name=f"head[{number}]",
-            linear=rows_of(graph.head, run),
-            writes=(Write(tensor="logits", first=int(run[0]), count=len(run)),),
-            passes=1,
-            norm=graph.norm,
-            norm_index=2 * config.shape.depth,
-            fields={"source": Source.NORMALIZED, "destination": Destination.LOGITS, "base_channel": int(run[0])},
-        )
+def head_tiles(graph: DeitGraph, config: AcceleratorConfig) -> Iterator[Tile]:
+    """The head on the class token (row 0), then, distilled, the other head on row 1, which is added."""
+    heads = [("logits", graph.head)] if graph.head_distilled is None else [("head", graph.head), ("head_distilled", graph.head_distilled)]
+    for row, (tensor, linear) in enumerate(heads):
+        for number, run in enumerate(_runs(config.shape.classes, config.tile_words // linear.planes)):
+            yield _tile(
+                f"head_distilled[{number}]" if row else f"head[{number}]",
+                rows_of(linear, run),
+                (Write(tensor=tensor, first=int(run[0]), count=len(run)),),
+                1,
+                {
+                    "source": Source.NORMALIZED,
+                    "destination": Destination.LOGITS,
+                    "base_channel": int(run[0]),
+                    "logit_row": row,
+                },
+                norm=graph.norm,
+                norm_index=2 * config.shape.depth,
+            )

@@ -1,0 +1,80 @@
+"""The order in which tiles and ATTENDs of several images enter the program.
+
+Images run in groups of ``config.images`` (a pair): image i in slot ``i % config.images``. Group (A, B): patch A, QKV(0) A, patch B, QKV(0) B;
+then for each layer block A, block B, where a block is projection, FC1 j, FC2 j ..., and the QKV tiles of the next layer; last the heads, each
+tile for A and B. ATTENDs follow the last QKV tile of their layer: the attention of A runs while the array works on B, and vice versa.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from model.graph import DeitGraph
+from rtl.config import AcceleratorConfig
+from rtl.program.tiling import Attend, Tile, attends, block_tiles, head_tiles, patch_tiles, qkv_tiles
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """``item`` for ``images`` images from number ``image`` on."""
+
+    item: Tile | Attend
+    image: int
+    images: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pixels:
+    """From here on nothing reads the activations of the slot of ``image`` any more: its pixels may come."""
+
+    image: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Logits:
+    """The head tiles of ``image`` are all in the program."""
+
+    image: int
+
+
+class _Cut:
+    """All tiles of the network, cut once for all images."""
+
+    def __init__(self, graph: DeitGraph, config: AcceleratorConfig):
+        self.patch = tuple(patch_tiles(graph, config))
+        layers = list(enumerate(graph.layers))
+        self.qkv = [(*qkv_tiles(layer, index, config), *attends(layer, index, config)) for index, layer in layers]
+        self.block = [tuple(block_tiles(layer, index, config)) for index, layer in layers]
+        self.head = tuple(head_tiles(graph, config))
+
+
+def ordered(graph: DeitGraph, config: AcceleratorConfig, images: int) -> Iterator[Run | Pixels | Logits]:
+    """Everything that ``images`` images do, in program order."""
+    cut, depth = _Cut(graph, config), config.shape.depth
+    yield Pixels(image=0)
+    for first in range(0, images, config.images):
+        group = range(first, min(first + config.images, images))
+        for image in group:
+            yield from (Run(item=tile, image=image) for tile in cut.patch)
+            if first == 0 and image + 1 < len(group):
+                yield Pixels(image=image + 1)
+            if depth:
+                yield from (Run(item=item, image=image) for item in cut.qkv[0])
+            else:
+                yield from _released(image, config, images)
+        for layer in range(depth):
+            for image in group:
+                yield from (Run(item=tile, image=image) for tile in cut.block[layer])
+                if layer + 1 < depth:
+                    yield from (Run(item=item, image=image) for item in cut.qkv[layer + 1])
+                else:
+                    yield from _released(image, config, images)
+        yield from (Run(item=tile, image=first, images=len(group)) for tile in cut.head)
+        yield from (Logits(image=image) for image in group)
+
+
+def _released(image: int, config: AcceleratorConfig, images: int) -> Iterator[Pixels]:
+    """The next image in the slot of ``image``, if there is one."""
+    if image + config.images < images:
+        yield Pixels(image=image + config.images)
