@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from model.errors import InputError as ModelInputError
 from rtl.errors import InputError
+
+if TYPE_CHECKING:
+    from rtl.config import AcceleratorConfig
+    from rtl.flow.ddr import Memory
 
 VERBS_TO_COME = {"plan": "the planner", "report": "the report page"}
 
@@ -46,16 +53,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--bits", type=int, default=8, help="activation precision, 1..8 (default 8)")
     parser.add_argument("--board", default="zcu102", help="default zcu102")
     parser.add_argument("--clock-mhz", type=float, default=250.0, help="clock for frames per second and constraints (default 250)")
-    parser.add_argument("--fps", type=float, help="frame rate to plan for")
-    parser.add_argument("--rows", type=int, help="rows of the array (default: by model)")
+    parser.add_argument("--fps", type=float, help="frame rate that simulate must reach")
+    parser.add_argument("--rows", type=int, help="rows of the array (default: by model and bits)")
     parser.add_argument("--strategy", default="lut_table", help="lut_table (default) or popcount")
     parser.add_argument("--out", type=Path, default=Path("build"), help="folder for outputs (default build)")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout, all else on stderr")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=_Parser)
     verbs.add_parser("build", help="Verilog, Vivado project, program and weight image, resource estimate")
     simulate = verbs.add_parser("simulate", help="real images through the RTL, compared with the reference")
-    simulate.add_argument("--images", type=int, default=8, help="how many (default 8)")
-    simulate.add_argument("--source", default="fashion-mnist", help="fashion-mnist (default) or random")
+    simulate.add_argument("--images", type=int, default=8, help="how many (default 8); two are in flight at a time")
+    simulate.add_argument("--source", default="fashion-mnist", help="fashion-mnist (default), photos (for 224 x 224 networks) or random")
+    simulate.add_argument("--ddr-gbps", type=float, help="peak of the memory in GB/s (default: the board's); 75 %% of it is used")
+    simulate.add_argument("--waves", type=Path, metavar="FILE", help="write FST waves (needs the development files of lz4 and zlib)")
+    simulate.add_argument("--window", default="0:20000", metavar="FIRST:LAST", help="cycles since reset of --waves (default 0:20000)")
     for verb, what in VERBS_TO_COME.items():
         verbs.add_parser(verb, help=f"{what} (not done yet)")
     return parser
@@ -64,17 +74,17 @@ def _parser() -> argparse.ArgumentParser:
 def _run(options: argparse.Namespace) -> int:
     if options.verb in VERBS_TO_COME:
         raise InputError(f"{options.verb} must exist to be used: {VERBS_TO_COME[options.verb]} is not done yet; use build or simulate")
-    if options.fps is not None:
-        raise InputError(f"--fps needs the planner, which is not done yet: {options.fps:g} cannot be planned; leave it out")
     if not options.clock_mhz > 0:
         raise InputError(f"--clock-mhz must be positive: {options.clock_mhz:g} is not; use 250")
+    if options.fps is not None and not options.fps > 0:
+        raise InputError(f"--fps must be positive: {options.fps:g} is not; use 25")
+    if options.fps is not None and options.verb == "build":
+        raise InputError(f"--fps needs cycles and build counts none: {options.fps:g} cannot be judged; give it to simulate")
     return _build(options) if options.verb == "build" else _simulate(options)
 
 
 def _configured(options: argparse.Namespace, technology: str):
     """(graph, metadata, config) of the command line's model."""
-    from dataclasses import replace
-
     from model.zoo import load_graph_and_metadata
     from rtl.attention_config import AttentionConfig
     from rtl.config import preset
@@ -85,15 +95,42 @@ def _configured(options: argparse.Namespace, technology: str):
     graph, metadata = load_graph_and_metadata(options.model, options.bits, options.checkpoint)
     config = preset(graph.shape, technology=technology, strategy=options.strategy)
     if options.rows is not None:
-        lanes = next((n for n in range(min(options.rows, config.lanes), 0, -1) if options.rows % n == 0), 1)
-        config = replace(config, rows=options.rows, lanes=lanes)
+        config = with_rows(config, options.rows)
     AttentionConfig.of(config)  # its laws, before anything is written
     return graph, metadata, config
 
 
-def _simulate(options: argparse.Namespace) -> int:
-    import numpy as np
+def with_rows(config: AcceleratorConfig, rows: int) -> AcceleratorConfig:
+    """`config` with other rows, and the most attention lanes up to its own that its laws allow with them."""
+    from rtl.attention_config import AttentionConfig
 
+    tried = [replace(config, rows=rows, lanes=lanes) for lanes in range(min(max(rows, 1), config.lanes), 0, -1)]
+    for changed in tried:
+        with contextlib.suppress(InputError):
+            AttentionConfig.of(changed)
+            return changed
+    return tried[0]
+
+
+def _simulate(options: argparse.Namespace) -> int:
+    from model import data
+    from rtl.flow import report
+
+    config, memory, labels, result, verilog = run_simulation(options)
+    summary = report.simulation_summary(result, config, memory, clock_mhz=options.clock_mhz, labels=labels)
+    if options.json:
+        print(json.dumps(summary))
+    else:
+        names = data.CLASS_NAMES if options.source == "fashion-mnist" else ()
+        report.simulation_table(result, summary, labels, names, verilog)
+    if options.fps is not None and summary["fps"] < options.fps:
+        print(f"popvit: {report.too_slow(options.fps, summary)}", file=sys.stderr)
+        return 1
+    return 0 if result.bit_exact else 1
+
+
+def run_simulation(options: argparse.Namespace):
+    """(config, memory, labels, result, path of the Verilog) of `simulate` with these options."""
     from model import data
     from model.interpreter import interpret
     from rtl.flow import report
@@ -101,6 +138,7 @@ def _simulate(options: argparse.Namespace) -> int:
 
     if options.images < 1:
         raise InputError(f"--images must be at least 1: {options.images} is not; use 8")
+    memory, waves = _memory(options), _waves(options)
     graph, _, config = _configured(options, "generic")
     images, labels = data.load(options.source, "test", graph.shape)
     if options.images > len(images):
@@ -108,18 +146,36 @@ def _simulate(options: argparse.Namespace) -> int:
     images, labels = images[: options.images], labels[: options.images]
     with report.status("exporting Verilog"):
         verilog = save_verilog(config, options.out)
-    with report.progress("building the simulator, then images") as progress:
-        result = simulate(graph, config, images, lambda image: interpret(graph, image), verilog=verilog.read_text(), progress=progress)
-    references = np.stack([interpret(graph, image)["logits"] for image in images])
-    summary = report.simulation_summary(
-        result, model=options.model, bits=options.bits, clock_mhz=options.clock_mhz, labels=labels, references=references
-    )
-    if options.json:
-        print(json.dumps(summary))
-    else:
-        names = data.CLASS_NAMES if options.source == "fashion-mnist" else ()
-        report.simulation_table(result, summary, labels, references, names, verilog)
-    return 0 if result.bit_exact else 1
+    with report.simulation_progress() as progress:
+        result = simulate(
+            graph, config, images, lambda image: interpret(graph, image),
+            verilog=verilog.read_text(), progress=progress, memory=memory, waves=waves,
+        )  # fmt: skip
+    return config, memory, labels, result, verilog
+
+
+def _memory(options: argparse.Namespace) -> Memory:
+    """The board's DDR, or one of another peak, seen from the clock."""
+    from boards import platform
+    from rtl.flow.ddr import Memory
+
+    board = platform(options.board)
+    if options.ddr_gbps is not None and not options.ddr_gbps > 0:
+        raise InputError(f"--ddr-gbps must be positive: {options.ddr_gbps:g} is not; use {board.ddr_bytes_per_s / 1e9:g}")
+    peak = board.ddr_bytes_per_s if options.ddr_gbps is None else options.ddr_gbps * 1e9
+    return Memory.ddr(peak, board.ddr_efficiency, options.clock_mhz)
+
+
+def _waves(options: argparse.Namespace) -> tuple[Path, int, int] | None:
+    from rtl.flow.verilator_build import need_waves
+
+    if options.waves is None:
+        return None
+    first, colon, last = options.window.partition(":")
+    if not (colon and first.isdecimal() and last.isdecimal() and int(first) <= int(last)):
+        raise InputError(f"--window must be FIRST:LAST in cycles: {options.window} is not; use 0:20000")
+    need_waves()
+    return options.waves, int(first), int(last)
 
 
 def _build(options: argparse.Namespace) -> int:

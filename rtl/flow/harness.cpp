@@ -557,6 +557,11 @@ void sim_add_error(Simulation* s, uint64_t first, uint64_t last, uint32_t respon
     s->world.errors.push_back({first, last, static_cast<uint8_t>(response), reads != 0, writes != 0});
 }
 uint64_t sim_beats(Simulation* s, int channel) { return s->channels[channel]->beats; }
+uint64_t sim_bytes(Simulation* s) {
+    uint64_t beats = 0;
+    for (auto& channel : s->channels) beats += channel->beats;
+    return beats * kBeatBytes;
+}
 uint64_t sim_writes(Simulation* s, const WriteRecord** records) {
     *records = s->world.writes.data();
     return s->world.writes.size();

@@ -3,27 +3,47 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
 from rich.table import Table
 
+from rtl.config import AcceleratorConfig
+from rtl.flow import simulate
+from rtl.flow.account import KINDS, by_operator
+from rtl.flow.ddr import Memory
 from rtl.flow.simulate import SimulationResult
 
 REPORTED_MISMATCHES = 16
+#: Percent of the cycles from which on the memory is blamed.
+WAITED_FOR_MEMORY = 10
 _errors, _output = Console(stderr=True), Console()
 
 
 @contextlib.contextmanager
-def progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on stderr; call it with (done, total)."""
-    with Progress(console=_errors, transient=True) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+def simulation_progress() -> Iterator[Callable[[simulate.Progress], None]]:
+    """A bar on stderr: the layer that the array is at, cycles, cycles per second, time left."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[told]}"),
+        TimeRemainingColumn(),
+    )
+    with RichProgress(*columns, console=_errors, transient=True) as bar:
+        task = bar.add_task("building the simulator", total=None, told="")
+
+        def tell(now: simulate.Progress) -> None:
+            told = f"{now.cycles:,} cycles, {now.cycles_per_second:,.0f} per second"
+            bar.update(task, description=now.step, completed=now.done, total=1.0, told=told)
+
+        yield tell
 
 
 @contextlib.contextmanager
@@ -34,57 +54,107 @@ def status(what: str) -> Iterator[Callable[[str], None]]:
 
 
 def simulation_summary(
-    result: SimulationResult, *, model: str, bits: int, clock_mhz: float, labels: Sequence[int], references: np.ndarray
+    result: SimulationResult, config: AcceleratorConfig, memory: Memory, *, clock_mhz: float, labels: Sequence[int]
 ) -> dict[str, Any]:
-    """The object that `simulate --json` prints. ``references``: the reference's logits, (images, classes)."""
+    """The object that `simulate --json` prints. ``labels``: negative where there is none."""
     predictions = np.array([int(np.argmax(image.logits)) for image in result.images])
-    expected = np.asarray(labels)
+    references = np.array([int(np.argmax(image.reference)) for image in result.images])
+    cycles = sum(run.cycles for run in result.runs)
     return {
-        "model": model,
-        "bits": bits,
+        "model": config.shape.name,
+        "bits": config.bits,
+        "rows": config.rows,
+        "inputs": config.inputs,
+        "lanes": config.lanes,
         "images": len(result.images),
         "bit_exact": result.bit_exact,
         "mismatches": [_as_dict(mismatch) for mismatch in result.mismatches[:REPORTED_MISMATCHES]],
-        "accuracy": 100 * float(np.mean(predictions == expected)),
-        "reference_accuracy": 100 * float(np.mean(references.argmax(-1) == expected)),
+        "accuracy": _accuracy(predictions, labels),
+        "reference_accuracy": _accuracy(references, labels),
+        "agreement": 100 * float(np.mean(predictions == references)),
+        "cycles": cycles,
         "cycles_per_image": result.cycles_per_image,
         "clock_mhz": clock_mhz,
         "fps": clock_mhz * 1e6 / result.cycles_per_image,
         "fps_source": "clock / simulated cycles; the clock is an assumption before place-and-route; Vivado has not been run",
         "utilisation": result.utilisation,
-        "counters": dict(result.images[-1].counters),
+        "account": result.account.to_dict(),
+        "memory": dataclasses.asdict(memory) | {"sustained_bytes_per_cycle": memory.sustained_bytes_per_cycle},
+        "bytes_per_image": result.bytes_per_image,
+        "counters": dict(result.runs[-1].counters),
         "sim_seconds": result.run_seconds,
         "build_seconds": result.build_seconds,
+        "cycles_per_second": cycles / result.run_seconds,
     }
+
+
+def _accuracy(predictions: np.ndarray, labels: Sequence[int]) -> float | None:
+    """Percent of the images that have a label; None if none has."""
+    expected = np.asarray(labels)
+    known = expected >= 0
+    return 100 * float(np.mean(predictions[known] == expected[known])) if known.any() else None
 
 
 def _as_dict(mismatch) -> dict[str, Any]:
     return {name: getattr(mismatch, name) for name in ("tensor", "token", "channel", "row", "got", "expected", "cycle")}
 
 
+def too_slow(wanted: float, summary: Mapping[str, Any]) -> str:
+    """Why a rate is not reached, in one line: what the memory would have to give, what it gives, how long the array waited for it."""
+    hertz, account = summary["clock_mhz"] * 1e6, summary["account"]["total"]
+    required = summary["bytes_per_image"] * wanted / 1e9
+    available = summary["memory"]["sustained_bytes_per_cycle"] * hertz / 1e9
+    waited = 100 * (account["weights"] + account["input"]) / max(1, sum(account.values()))
+    remedy = "use a faster memory" if waited > WAITED_FOR_MEMORY else "use more rows or a faster clock"
+    return (
+        f"--fps {wanted:g} must be reached: {summary['fps']:.1f} images/s at {summary['clock_mhz']:g} MHz are not; "
+        f"it requires {required:.2f} GB/s and the memory gives {available:.2f} GB/s, which cost {waited:.0f} % of the cycles; "
+        f"{remedy}, or ask for less"
+    )
+
+
 def simulation_table(
-    result: SimulationResult, summary: Mapping[str, Any], labels: Sequence[int], references: np.ndarray, names: Sequence[str], files: Path
+    result: SimulationResult, summary: Mapping[str, Any], labels: Sequence[int], names: Sequence[str], files: Path
 ) -> None:
-    """One line per image, the verdict, and where the files are."""
+    """One line per image, the verdict, where the cycles went, and where the files are."""
     table = Table(title=f"{summary['model']} W1A{summary['bits']}: {summary['images']} images through the RTL (Verilator)")
-    for column in ("image", "label", "prediction", "reference", "bit-exact", "cycles"):
-        table.add_column(column, justify="left" if column in ("label", "prediction", "reference") else "right")
+    for column in ("image", "label", "prediction", "reference", "logits exact"):
+        table.add_column(column, justify="right" if column == "image" else "left")
     for number, image in enumerate(result.images):
-        classes = (int(labels[number]), int(np.argmax(image.logits)), int(references[number].argmax()))
-        exact = "yes" if not image.mismatches else "[red]NO"
-        table.add_row(str(number), *(names[c] if c < len(names) else str(c) for c in classes), exact, f"{image.cycles:,}")
+        classes = (int(labels[number]), int(np.argmax(image.logits)), int(np.argmax(image.reference)))
+        exact = "yes" if image.exact else "[red]NO"
+        table.add_row(str(number), *(_class_name(c, names) for c in classes), exact)
     _output.print(table)
     for mismatch in result.mismatches[:REPORTED_MISMATCHES]:
         _output.print(f"[red]mismatch[/red] {mismatch}", highlight=False)
+    account_table(summary["account"])
     _output.print(
         f"every write of every row and every logit equal to the reference: {'yes' if result.bit_exact else 'NO'}\n"
         f"{summary['cycles_per_image']:,.0f} cycles per image; {summary['fps']:,.0f} images/s if the clock is {summary['clock_mhz']:g} MHz "
         f"(estimated, before place-and-route; Vivado has not been run)\n"
-        f"utilisation of the array {100 * summary['utilisation']:.1f} %; "
-        f"simulator built in {summary['build_seconds']:.1f} s, run in {summary['sim_seconds']:.1f} s\n"
+        f"utilisation of the array {100 * summary['utilisation']:.1f} %; {summary['bytes_per_image'] / 1e6:,.2f} MB per image, "
+        f"memory of {summary['memory']['sustained_bytes_per_cycle']:.1f} bytes per cycle\n"
+        f"simulator built in {summary['build_seconds']:.1f} s, run in {summary['sim_seconds']:.1f} s "
+        f"({summary['cycles_per_second']:,.0f} cycles/s)\n"
         f"Verilog of the simulated design: {files}",
         highlight=False,
     )
+
+
+def _class_name(number: int, names: Sequence[str]) -> str:
+    if number < 0:
+        return "-"
+    return names[number] if number < len(names) else str(number)
+
+
+def account_table(account: Mapping[str, Any]) -> None:
+    """Cycles by kind of layer; the layers of all blocks together."""
+    table = Table(title="cycles of the array, all images")
+    for column in ("layer", *KINDS):
+        table.add_column(column, justify="left" if column == "layer" else "right")
+    for name, kinds in [*by_operator(account["layers"]).items(), ("total", account["total"])]:
+        table.add_row(name, *(f"{kinds[kind]:,}" for kind in KINDS))
+    _output.print(table)
 
 
 def build_table(summary: Mapping[str, Any]) -> None:

@@ -45,7 +45,8 @@ class _Config(ctypes.Structure):
         return cls(**{name: getattr(memory, name) for name, _ in cls._fields_})
 
 
-def _build(verilog: str, top: str, rows: int, no_inline: tuple[str, ...], waves: bool) -> Path:
+def build_library(verilog: str, top: str, rows: int, no_inline: tuple[str, ...], *, waves: bool = False) -> Path:
+    """The shared library of a design, built on first use. See `Simulator.build`."""
     options = verilator_build.Options(waves=waves, fast="-O2", slow="-O0")
     runtime = verilator_build.runtime(waves=waves)
     kept = [name for name in no_inline if re.search(rf"(?m)^module \\?{re.escape(name)}\s*\(", verilog)]
@@ -101,6 +102,7 @@ _SIGNATURES = {
     "violation": (ctypes.c_char_p, [_POINTER]),
     "run": (_U64, [_POINTER, _U64, _INT]),
     "add_error": (None, [_POINTER, _U64, _U64, _U32, _INT, _INT]),
+    "bytes": (_U64, [_POINTER]),
     "beats": (_U64, [_POINTER, _INT]),
     "writes": (_U64, [_POINTER, ctypes.POINTER(_POINTER)]),
     "trace_count": (_U64, [_POINTER, _INT, _INT]),
@@ -153,7 +155,7 @@ class Simulator:
         ------
         InputError : a compiler, make, perl or what waves need is missing.
         """
-        return cls(_build(verilog, top, rows, no_inline, waves), rows, memory)
+        return cls(build_library(verilog, top, rows, no_inline, waves=waves), rows, memory)
 
     def close(self) -> None:
         """Frees the model; the object is of no use after it."""
@@ -270,6 +272,11 @@ class Simulator:
         kind, _, port = master.rpartition("_")
         number = len(_MASTERS) + int(port) if kind == "weights_read" else _MASTERS.index(master)
         return self._call["beats"](self._handle, number)
+
+    @property
+    def bytes_moved(self) -> int:
+        """By all masters, so far."""
+        return self._call["bytes"](self._handle)
 
     def inject_error(self, first: int, last: int, response: int = SLVERR, *, reads: bool = True, writes: bool = True) -> None:
         """Answers every beat at addresses first..last with an error (SLVERR or DECERR); such writes do not reach memory."""

@@ -1,0 +1,101 @@
+"""The account of cycles, the progress and the frame-rate check: on a compiled network and counts that are made up."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from model.graph import DeitShape
+from model.random_graph import random_graph
+from rtl.accelerator import TraceState
+from rtl.config import AcceleratorConfig
+from rtl.flow.account import KINDS, Account, TileProgress, account_of, by_operator, layer_of, tile_names
+from rtl.flow.ddr import Memory
+from rtl.flow.report import simulation_summary, too_slow
+from rtl.flow.simulate import ImageResult, RunResult, SimulationResult, array_macs
+from rtl.program.compiler import compile_graph
+
+SHAPE = DeitShape(name="tiny", bits=8, image_size=14, channels=1, patch_size=7, embed_dim=32, depth=2, heads=2, hidden_dim=128, classes=10)
+CONFIG = AcceleratorConfig(shape=SHAPE, rows=2, inputs=64, lanes=2, tile_words=96)
+
+
+@pytest.fixture(scope="module")
+def compiled():
+    return compile_graph(random_graph(SHAPE, 1), CONFIG, images=2)
+
+
+def test_kinds_follow_the_trace_port():
+    assert [TraceState[kind.upper()].value for kind in KINDS] == list(range(8))
+
+
+@pytest.mark.parametrize(
+    ("step", "layer"),
+    [("0.qkv[1]", "0.qkv"), ("11.fc2[3]", "11.fc2"), ("3.projection", "3.projection"), ("patch[2]", "patch"), ("head", "head")],
+)
+def test_layer_of_a_step(step, layer):
+    assert layer_of(step) == layer
+
+
+def test_every_tile_belongs_to_a_layer_that_exists(compiled):
+    layers = {layer_of(name) for name in tile_names(compiled)}
+    assert layers == {"patch", "head", *(f"{index}.{part}" for index in range(2) for part in ("qkv", "projection", "fc1", "fc2"))}
+
+
+def test_every_cycle_is_charged_once(compiled):
+    """Random counts: their sum and what the host's accesses took; cycles after the last tile are drain."""
+    names = tile_names(compiled)
+    counts = np.random.default_rng(3).integers(0, 1000, (len(names) + 1, 8)).astype(np.uint64)
+    cycles = int(counts.sum()) + 17
+    account = account_of(compiled, counts, 123, cycles)
+    assert sum(account.total.values()) == cycles
+    assert account.total["weights"] == counts[:, TraceState.WEIGHTS.value].sum()
+    chosen = [number for number, name in enumerate(names) if name.startswith("1.fc1")]
+    assert account.layers["1.fc1"]["compute"] == counts[chosen, 1].sum()
+    twice = account + account + Account()
+    assert twice.total == {kind: 2 * count for kind, count in account.total.items()} and twice.attention_busy == 246
+    assert by_operator(account.layers)["fc1"]["hazard"] == account.layers["0.fc1"]["hazard"] + account.layers["1.fc1"]["hazard"]
+
+
+def test_progress_rises_to_the_last_tile(compiled):
+    progress, names = TileProgress(compiled), tile_names(compiled)
+    shares = [progress.at(tile)[0] for tile in range(len(names))]
+    assert shares[0] == 0 and shares == sorted(shares) and 0.5 < shares[-1] < 1
+    assert progress.at(0)[1] == names[0] and progress.at(10_000)[1] == names[-1]
+
+
+def test_macs_of_a_network():
+    """By hand: four linear layers of every token, 8 planes of the patch embedding per patch and of the head once."""
+    per_block = 32 * 96 + 32 * 32 + 2 * 32 * 128
+    assert array_macs(random_graph(SHAPE, 1)) == 2 * per_block * 5 + 32 * 49 * 8 * 4 + 10 * 32 * 8
+
+
+def result(compiled, cycles: int, waiting: int) -> SimulationResult:
+    counts = np.zeros((len(tile_names(compiled)), 8), np.uint64)
+    counts[0, TraceState.COMPUTE.value], counts[0, TraceState.WEIGHTS.value] = cycles - waiting, waiting
+    logits = np.arange(10, dtype=np.int16)
+    run = RunResult(
+        images=2, cycles=cycles, counters={"cycles": cycles}, account=account_of(compiled, counts, 0, cycles), bytes_moved=2_000_000,
+        mismatches=(),
+    )  # fmt: skip
+    return SimulationResult(
+        images=(ImageResult(logits=logits, reference=logits), ImageResult(logits=logits, reference=logits[::-1])),
+        runs=(run,), build_seconds=1.0, run_seconds=2.0, utilisation=0.5,
+    )  # fmt: skip
+
+
+def test_summary_of_two_images_of_which_one_has_a_label(compiled):
+    memory = Memory()
+    summary = simulation_summary(result(compiled, 400_000, 0), CONFIG, memory, clock_mhz=250, labels=[9, -1])
+    assert (summary["images"], summary["cycles_per_image"], summary["fps"]) == (2, 200_000, 1250)
+    assert (summary["accuracy"], summary["reference_accuracy"], summary["agreement"]) == (100.0, 100.0, 50.0)
+    assert summary["bytes_per_image"] == 1_000_000 and summary["account"]["total"]["compute"] == 400_000
+    none = simulation_summary(result(compiled, 400_000, 0), CONFIG, memory, clock_mhz=250, labels=[-1, -1])
+    assert none["accuracy"] is None
+
+
+@pytest.mark.parametrize(("waiting", "remedy"), [(300_000, "use a faster memory"), (0, "use more rows or a faster clock")])
+def test_a_rate_that_is_not_reached_names_required_and_available(compiled, waiting, remedy):
+    memory = replace(Memory(), refresh_period=0)
+    summary = simulation_summary(result(compiled, 400_000, waiting), CONFIG, memory, clock_mhz=250, labels=[0, 0])
+    text = too_slow(20_000, summary)
+    assert "1250.0 images/s at 250 MHz" in text and "20.00 GB/s and the memory gives 14.40 GB/s" in text and remedy in text
