@@ -29,6 +29,7 @@ class FillCounter(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         run, left, given, command = Signal(), Signal(16), Signal(16), Signal(FillCommand)
+        near_end, near_zero = Signal(), Signal()  # the comparisons, one cycle early
         m.d.comb += [self.command.eq(command), self.command.valid.eq(run)]
         with m.If(run):
             m.d.sync += [
@@ -39,14 +40,17 @@ class FillCounter(wiring.Component):
                 command.address.eq(command.address + 1),
                 command.norm_address.eq(command.norm_address + 1),
             ]
-            with m.If(left == 2):
+            m.d.sync += [near_end.eq(left == 3), near_zero.eq(given == 2)]
+            with m.If(near_end):
                 m.d.sync += self.finished.eq(1)
-            with m.If(given == 1):
+            with m.If(near_zero):
                 m.d.sync += command.zero.eq(1)
         with m.If(self.start):
             tile = self.i.tile
             m.d.sync += [
                 run.eq(1),
+                near_end.eq(0),
+                near_zero.eq(0),
                 self.finished.eq(0),
                 left.eq(self.i.filled),
                 given.eq(tile.activations),
@@ -54,7 +58,7 @@ class FillCounter(wiring.Component):
                 command.zero.eq(0),
                 command.bank.eq(self.i.bank),
                 command.first.eq(1),
-                command.image.eq(self.i.image),
+                command.image.eq(Mux(tile.source == isa.Source.NORMALIZED, self.i.image, self.i.image ^ tile.image ^ tile.source_image)),
                 command.pass_index.eq(self.i.pass_index),
                 command.address.eq(tile.source_channel),
                 command.norm_address.eq(tile.norm_address),
@@ -79,13 +83,12 @@ class ComputeCounter(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        run, left, plane_left, plane_first = Signal(), Signal(16), Signal(4), Signal()
+        run, left, near_end, plane_left, plane_first = Signal(), Signal(16), Signal(), Signal(4), Signal()
         channel, address, weight = Signal(CHANNEL_BITS), Signal(CHANNEL_BITS), Signal(16)
-        plane_last, accumulate_only = Signal(), Signal()
+        plane_last, accumulate_only, is_qkv = Signal(), Signal(), Signal()
         tile, command = self.step.tile, self.command
         m.d.comb += [
             self.ending.eq(run & self.finished),
-            plane_last.eq(plane_left == 1),
             command.valid.eq(run),
             command.bank.eq(self.step.bank),
             command.weight_address.eq(weight),
@@ -106,30 +109,35 @@ class ComputeCounter(wiring.Component):
         with m.If(run):
             m.d.sync += [left.eq(left - 1), weight.eq(weight + 1), run.eq(~self.finished)]
             m.d.sync += [plane_left.eq(Mux(plane_last, tile.planes, plane_left - 1)), plane_first.eq(plane_last)]
+            m.d.sync += plane_last.eq(Mux(plane_last, tile.planes == 1, plane_left == 2))
             with m.If(plane_last):
                 m.d.sync += [channel.eq(channel + 1), address.eq(address + 1)]
-            with m.If(left == 2):
+            m.d.sync += near_end.eq(left == 3)
+            with m.If(near_end):
                 m.d.sync += self.finished.eq(1)
         with m.If(self.start):
             following = self.i.tile
             first = following.accumulate == isa.Accumulate.FIRST
             m.d.sync += [
                 run.eq(1),
+                near_end.eq(0),
                 self.finished.eq(0),
                 left.eq(following.words),
                 weight.eq(following.weight_address),
                 plane_left.eq(following.planes),
+                plane_last.eq(following.planes == 1),
+                is_qkv.eq(following.destination == isa.Destination.QKV),
                 plane_first.eq(1),
                 channel.eq(0),
                 address.eq(following.base_channel),
                 accumulate_only.eq(first | (following.accumulate == isa.Accumulate.MIDDLE)),
             ]
-        self._destination(m, run & plane_last & ~accumulate_only, address)
+        self._destination(m, run & plane_last & ~accumulate_only, address, is_qkv)
         return m
 
-    def _destination(self, m, emit, address):
+    def _destination(self, m, emit, address, is_qkv):
         tile, command = self.step.tile, self.command
-        qkv = self._qkv_counters(m, emit & (tile.destination == isa.Destination.QKV))
+        qkv = self._qkv_counters(m, emit & is_qkv)
         kinds = {
             isa.Destination.ACTIVATION: (WriteKind.ACTIVATION, Limits.ACTIVATION),
             isa.Destination.RESIDUAL: (WriteKind.RESIDUAL, Limits.SIGNED16),

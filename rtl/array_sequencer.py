@@ -30,7 +30,7 @@ class ArraySequencer(wiring.Component):
 
     Members
     -------
-    i : stream of {tile, post}. Laws: words >= 2, activations >= 1
+    i : stream of {tile, post}. Laws: words >= 3, activations >= 2
     fill, compute : commands of this cycle
     post : one-cycle strobe with a counter, `drain` + 1 cycles after the tile's last word
     busy : a word is issued      filling : the compute stage waits for a fill      stalled_hazard : a step waits for results in flight
@@ -109,7 +109,8 @@ class ArraySequencer(wiring.Component):
         last word, one cycle late. Registers."""
         longest = self.timing.hazard + self.timing.finish + 1
         ended, ended_pass, statistics = Signal(), Signal.like(step.pass_index), Signal()
-        m.d.sync += [ended.eq(ending), ended_pass.eq(step.pass_index), statistics.eq(step.tile.statistics)]
+        loaded, loaded_pass = Signal(), Signal.like(step.pass_index)
+        m.d.sync += [loaded.eq(load), loaded_pass.eq(loading.pass_index), ended.eq(ending), ended_pass.eq(step.pass_index), statistics.eq(step.tile.statistics)]
         free = []
         for index in range(self.config.passes):
             countdown = Signal(range(longest + 1), name=f"hazard_{index}")
@@ -120,7 +121,7 @@ class ArraySequencer(wiring.Component):
                 m.d.sync += countdown.eq(countdown - 1)
                 with m.If(countdown == 1):
                     m.d.sync += [counting.eq(0), taken.eq(0)]
-            with m.If(load & (loading.pass_index == index)):
+            with m.If(loaded & (loaded_pass == index)):
                 m.d.sync += taken.eq(1)
             free.append(~taken)
         return Cat(free)

@@ -40,7 +40,7 @@ class StepSource(wiring.Component):
 
     Timing
     ------
-    5 cycles from a tile to its first step, 4 from one step to the next: hidden while steps last longer. Once a pass is free it stays
+    6 cycles from a tile to its first step, 5 from one step to the next: hidden while steps last longer. Once a pass is free it stays
     so until its next step is taken, so looking takes as many cycles as it likes.
     """
 
@@ -67,42 +67,38 @@ class StepSource(wiring.Component):
             last_image.eq(images == 1),
         ]
         held = Signal(step.shape())
-        m.d.comb += [step.eq(held), self.number.eq(held.number)]
-        with m.FSM() as fsm:
-            m.d.comb += self.busy.eq(~fsm.ongoing("IDLE"))
-            with m.State("IDLE"):
-                m.d.comb += self.i.ready.eq(1)
-                m.d.sync += [held.tile.eq(self.i.payload.tile), held.post.eq(self.i.payload.post)]
-                with m.If(self.i.valid):
-                    m.next = "DERIVE"
-            with m.State("DERIVE"):
-                m.d.sync += [
-                    held.filled.eq((tile.activations + 15) & 0xFFF0),
-                    held.query_address.eq(tile.base_channel * self.config.shape.head_dim),
-                    held.image.eq(tile.image),
-                    held.pass_index.eq(tile.first_pass),
-                    images.eq(tile.images),
-                    passes.eq(tile.passes),
-                ]
-                m.next = "LOOK"
-            with m.State("LOOK"):  # `clear` and the last flags are one cycle behind
-                m.next = "CHECK"
-            with m.State("CHECK"):
-                m.d.sync += held.last.eq(last_pass & last_image)
-                with m.If(clear):
-                    m.next = "OFFER"
-            with m.State("OFFER"):
-                m.d.comb += self.o.valid.eq(1)
-                with m.If(self.o.ready):
-                    m.d.sync += [
-                        held.bank.eq(~held.bank),
-                        passes.eq(Mux(last_pass, tile.passes, passes - 1)),
-                        held.pass_index.eq(Mux(last_pass, tile.first_pass, held.pass_index + 1)),
-                        images.eq(Mux(last_pass, images - 1, images)),
-                        held.image.eq(held.image ^ last_pass),
-                    ]
-                    m.next = "LOOK"
-                    with m.If(held.last):
-                        m.d.sync += held.number.eq(held.number + 1)
-                        m.next = "IDLE"
+        # One flip-flop per state: what is offered or taken is decided in one LUT.
+        idle, derive, settle, look, check, offer = Signal(init=1), Signal(), Signal(), Signal(), Signal(), Signal()
+        taken = offer & self.o.ready
+        m.d.comb += [step.eq(held), self.number.eq(held.number), self.i.ready.eq(idle), self.o.valid.eq(offer), self.busy.eq(~idle)]
+        with m.If(idle):
+            m.d.sync += [held.tile.eq(self.i.payload.tile), held.post.eq(self.i.payload.post)]
+            m.d.sync += idle.eq(~self.i.valid)
+        with m.If(derive):
+            m.d.sync += [
+                held.filled.eq((tile.activations + 15) & 0xFFF0),
+                held.query_address.eq(tile.base_channel * self.config.shape.head_dim),
+                held.image.eq(tile.image),
+                held.pass_index.eq(tile.first_pass),
+                images.eq(tile.images),
+                passes.eq(tile.passes),
+            ]
+        m.d.sync += [derive.eq(idle & self.i.valid), settle.eq(derive | (taken & ~held.last)), look.eq(settle)]
+        with m.If(look):  # `free` follows a taken step by two cycles; `clear` and the last flags are one more behind
+            m.d.sync += check.eq(1)
+        with m.If(check):
+            m.d.sync += held.last.eq(last_pass & last_image)
+            with m.If(clear):
+                m.d.sync += [check.eq(0), offer.eq(1)]
+        with m.If(taken):
+            m.d.sync += [
+                offer.eq(0),
+                idle.eq(held.last),
+                held.bank.eq(~held.bank),
+                held.number.eq(held.number + held.last),
+                passes.eq(Mux(last_pass, tile.passes, passes - 1)),
+                held.pass_index.eq(Mux(last_pass, tile.first_pass, held.pass_index + 1)),
+                images.eq(images - last_pass),
+                held.image.eq(held.image ^ last_pass),
+            ]
         return m

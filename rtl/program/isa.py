@@ -124,6 +124,7 @@ PAYLOAD = {
         ("passes", 4),
         ("activations", 16),  # filled per row; the fill is padded with zeros to a multiple of 16
         ("source", 2),
+        ("source_image", 1),  # whose activation memory, when source is ACTIVATION
         ("source_channel", 12),  # first channel filled: K-tiles of the patch embedding
         ("norm_address", 16),
         ("destination", 2),
@@ -147,6 +148,7 @@ PAYLOAD = {
         ("score_multiplier", 16),
         ("score_shift", 2),
         ("dividend", 32),
+        ("output_image", 1),  # in whose activation memory o goes: image, or the other slot when that is idle
     ),
     Opcode.STORE: (("offset", 32), ("items", 16), ("image", 1)),
     Opcode.END: (("status", 8),),

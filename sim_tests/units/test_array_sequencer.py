@@ -106,15 +106,15 @@ def destination_of(fields, channel) -> tuple[int, int, int, int]:
 def random_tile(rng: random.Random) -> dict[str, int]:
     destination = rng.choice(list(Destination))
     fields = dict(destination=destination, image=rng.randrange(2), passes=rng.randint(1, 3), weight_address=rng.randrange(400))
-    fields |= dict(activations=rng.randint(1, 64), source=rng.choice(list(Source)), norm_address=rng.randrange(128), base_channel=3)
+    fields |= dict(activations=rng.randint(2, 64), source=rng.choice(list(Source)), norm_address=rng.randrange(128), base_channel=3)
     if fields["image"] == 0 and rng.random() < 0.4:
         fields["images"] = 2
     if destination == Destination.QKV:
         heads = rng.randint(1, 3)
         return tile(**fields, heads=heads, words=3 * heads * SHAPE.head_dim, key_value_head=rng.randrange(5), accumulate=0)
     fields |= dict(planes=rng.choice([1, 8]), accumulate=rng.choice(list(Accumulate)), mask=rng.choice(list(Mask)))
-    fields |= dict(statistics=int(destination == Destination.RESIDUAL and rng.random() < 0.5), source_channel=rng.choice([0, 64]))
-    return tile(**fields, words=fields["planes"] * rng.randint(2, 20))
+    fields |= dict(statistics=int(destination == Destination.RESIDUAL and rng.random() < 0.5), source_channel=rng.choice([0, 64]), source_image=rng.randrange(2))
+    return tile(**fields, words=fields["planes"] * rng.randint(3, 20))
 
 
 @pytest.mark.parametrize("gap", [0.0, 0.9])
@@ -151,7 +151,8 @@ def test_every_fill(seed: int) -> None:
             _, got = next(fills)
             assert got["address"] == fields["source_channel"] + number and got["zero"] == (number >= fields["activations"])
             assert got["norm_address"] == fields["norm_address"] + number and got["first"] == (number == 0)
-            assert (got["image"], got["pass_index"], got["bank"]) == (image, pass_index, index % 2)
+            source = image if fields["source"] == Source.NORMALIZED else image ^ fields["image"] ^ fields["source_image"]
+            assert (got["image"], got["pass_index"], got["bank"]) == (source, pass_index, index % 2)
     assert next(fills, None) is None
 
 
