@@ -28,6 +28,8 @@ def linears(graph: DeitGraph) -> Iterator[tuple[str, Linear]]:
         for name in ("qkv", "projection", "fc1", "fc2"):
             yield f"{index}.{name}", getattr(layer, name)
     yield "head", graph.head
+    if graph.head_distilled is not None:
+        yield "head_distilled", graph.head_distilled
 
 
 def norms(graph: DeitGraph) -> Iterator[tuple[str, Norm]]:
@@ -78,6 +80,8 @@ def check_attention(name: str, layer: Layer) -> None:
 
 def check_graph(graph: DeitGraph) -> DeitGraph:
     """The graph itself. Raises InputError naming the first constant that does not fit."""
+    require((graph.head_distilled is not None) == graph.shape.distilled, "exactly the distilled networks must have head_distilled",
+            graph.shape.name, "lower the network again")  # fmt: skip
     check_within("positions", graph.positions, integer.signed(integer.RESIDUAL_BITS))
     for name, layer in linears(graph):
         check_linear(name, layer, graph.shape.bits)

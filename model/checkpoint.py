@@ -87,6 +87,7 @@ class _Reader:
             layers=tuple(self.layer(index) for index in range(shape.depth)),
             norm=self.norm("norm"),
             head=self.linear("head", shape.classes, shape.embed_dim, planes=8),
+            head_distilled=self.linear("head_distilled", shape.classes, shape.embed_dim, planes=8) if shape.distilled else None,
         )
 
 
@@ -117,7 +118,8 @@ def read_header(path: Path | str, arrays: Mapping[str, np.ndarray]) -> dict:
 def _shape_of(path: Path | str, header: dict) -> DeitShape:
     try:
         shape = DeitShape(**header["shape"])
-        valid = all(isinstance(value, int) and value > 0 for field, value in asdict(shape).items() if field != "name")
+        dimensions = [value for field, value in asdict(shape).items() if field not in ("name", "distilled")]
+        valid = isinstance(shape.distilled, bool) and all(isinstance(value, int) and value > 0 for value in dimensions)
     except (KeyError, TypeError):
         valid = False
     if not valid or shape.bits > 8 or shape.embed_dim % shape.heads:

@@ -32,15 +32,13 @@ class DeiTConfig:
         return len(self.mean)
 
     def shape(self, bits: int) -> DeitShape:
-        """The integer graph's shape. Raises InputError for what the accelerator cannot run."""
-        if self.distilled:
-            plain = self.name.removesuffix("_distilled")
-            raise InputError(f"distilled variants are not lowered yet: {self.name} has a second token; use {plain}")
+        """The integer graph's shape. Raises InputError for a precision out of range."""
         if not 1 <= bits <= 8:
             raise InputError(f"bits must be 1..8: {bits} is not; choose 8, 6 or 4")
         return DeitShape(
             name=self.name, bits=bits, image_size=self.image_size, channels=self.channels, patch_size=self.patch_size,
             embed_dim=self.embed_dim, depth=self.depth, heads=self.heads, hidden_dim=self.mlp_ratio * self.embed_dim, classes=self.classes,
+            distilled=self.distilled,
         )  # fmt: skip
 
 

@@ -7,7 +7,8 @@ Tensors by name, in execution order (``L`` = layer index):
 ``patches`` (patches, patch_dim) u ``bits`` -> ``residual.embed`` (tokens, embed_dim) s16
 -> per layer ``L.norm1`` u, ``L.q`` ``L.k`` ``L.v`` s8, ``L.attention`` u, ``L.residual1`` s16,
 ``L.norm2`` u, ``L.hidden`` u, ``L.residual2`` s16
--> ``norm`` u (class token only) -> ``logits`` s16.
+-> ``norm`` u (class token only) -> ``logits`` s16. Distilled: ``norm`` and ``norm_distilled`` u (class, distillation token)
+-> ``head`` and ``head_distilled`` s16 -> ``logits`` s16, their saturated sum.
 """
 
 from __future__ import annotations
@@ -113,8 +114,10 @@ class Layer:
 class DeitGraph:
     """The whole network.
 
-    positions : (tokens, embed_dim) int64, s16: position table, the class token added into row 0. Initial residual.
-    patch : Linear with 8 planes, inputs ordered (y, x, channel) in the patch; result saturated to s16, added to residual rows 1...
+    positions : (tokens, embed_dim) int64, s16: position table, the class token added into row 0, the distillation token, if there is one,
+        into row 1. Initial residual.
+    patch : Linear with 8 planes, inputs ordered (y, x, channel) in the patch; result saturated to s16, added to residual rows
+        ``first_patch``...
     Pixels are bytes; the first activation is ``pixel >> (8 - bits)``. Image layout: (image_size, image_size, channels) bytes.
     norm, head : final LayerNorm of the class token; head has 8 planes; logits saturate to s16 on one common scale.
     head_distilled : of the distillation token, on the same scale, or None. Both heads then carry half of their weight, and

@@ -85,17 +85,29 @@ def run_layer(tensors: dict[str, np.ndarray], index: int, residual: np.ndarray, 
     return residual2
 
 
+def run_heads(graph: DeitGraph, residual: np.ndarray) -> dict[str, np.ndarray]:
+    """The tensors after the last block, ``logits`` last."""
+    bits, wide = graph.shape.bits, integer.signed(integer.RESIDUAL_BITS)
+    norm = layernorm(residual[:, 0], graph.norm, bits)
+    head = linear(norm, graph.head, bits, wide)
+    if graph.head_distilled is None:
+        return {"norm": norm, "logits": head}
+    norm_distilled = layernorm(residual[:, 1], graph.norm, bits)
+    head_distilled = linear(norm_distilled, graph.head_distilled, bits, wide)
+    logits = integer.add_residual(head, head_distilled)
+    return {"norm": norm, "norm_distilled": norm_distilled, "head": head, "head_distilled": head_distilled, "logits": logits}
+
+
 def _run_batch(graph: DeitGraph, images: np.ndarray) -> dict[str, np.ndarray]:
     shape, wide = graph.shape, integer.signed(integer.RESIDUAL_BITS)
     patches = patches_of(images, shape)
     residual = np.broadcast_to(graph.positions, (len(images), *graph.positions.shape)).copy()
-    residual[:, 1:] = integer.add_residual(residual[:, 1:], linear(patches, graph.patch, shape.bits, wide))
+    first = shape.first_patch
+    residual[:, first:] = integer.add_residual(residual[:, first:], linear(patches, graph.patch, shape.bits, wide))
     tensors = {"patches": patches, "residual.embed": residual}
     for index, layer in enumerate(graph.layers):
         residual = run_layer(tensors, index, residual, layer, shape)
-    tensors["norm"] = layernorm(residual[:, 0], graph.norm, shape.bits)
-    tensors["logits"] = linear(tensors["norm"], graph.head, shape.bits, wide)
-    return tensors
+    return tensors | run_heads(graph, residual)
 
 
 def interpret(graph: DeitGraph, images: np.ndarray) -> dict[str, np.ndarray]:

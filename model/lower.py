@@ -111,13 +111,14 @@ def lower_block(quant: QuantBlock, block: Block, residual_step: float, tokens: i
 
 @torch.no_grad()
 def calibrated_ranges(network: QuantDeiT, images: Tensor) -> tuple[float, float]:
-    """Largest magnitudes, over ``images``, of the residual between blocks and of the logits."""
+    """Largest magnitudes, over ``images``, of the residual between blocks, and of the logits and what each head gives to them."""
     x = network.embed(images)
     largest = x.abs().max()
     for quant, block in network.pairs():
         x = quant(x, block, False)
         largest = torch.maximum(largest, x.abs().max())
-    return float(largest), float(network(images).abs().max())
+    parts = torch.stack(network.head_logits(images))
+    return float(largest), float(torch.maximum(parts.abs().max(), parts.sum(0).abs().max()))
 
 
 def _largest_scale(quantizer: BinaryWeight | PlaneWeight, weight: Tensor) -> float:
@@ -136,6 +137,14 @@ def residual_step(network: QuantDeiT, largest: float) -> float:
     return max(steps)
 
 
+def lower_heads(network: QuantDeiT, step: float) -> list[Linear]:
+    """All heads on one scale: ``step`` per logit, or coarser where a requantize ratio would reach 16. Each carries its part of the mean."""
+    source, heads = Source.of(network.norm), network.net.heads()
+    limit = max(_largest_scale(network.planes, head.weight) for head in heads) * source.step / len(heads) / _RATIO_TARGET
+    step = max(step, limit) * len(heads)
+    return [lower_linear(head.weight, head.bias, network.planes, source, step) for head in heads]
+
+
 @torch.no_grad()
 def lower(network: QuantDeiT, images: np.ndarray) -> DeitGraph:
     """The graph of ``network``, with ranges from calibration ``images`` (n, size, size, channels) uint8.
@@ -147,12 +156,12 @@ def lower(network: QuantDeiT, images: np.ndarray) -> DeitGraph:
     largest, largest_logit = calibrated_ranges(network.eval(), torch.from_numpy(images.copy()))
     step = residual_step(network, largest)
     top = (1 << (integer.RESIDUAL_BITS - 1)) - 1
-    head_source = Source.of(network.norm)
-    head_limit = _largest_scale(network.planes, net.head.weight) * head_source.step / _RATIO_TARGET
     patch_weight, mean = network.patch_weight()
     patch_bias = _numpy(cast(Tensor, net.patch_embed.proj.bias)) - _numpy(network.planes(patch_weight)) @ _numpy(mean)
     positions = _numpy(net.pos_embed)[0].copy()
-    positions[0] += _numpy(net.cls_token)[0, 0]
+    for row, token in enumerate(net.tokens()):
+        positions[row] += _numpy(token)[0, 0]
+    heads = lower_heads(network, HEADROOM * largest_logit / top)
     return check_graph(
         DeitGraph(
             shape=shape,
@@ -160,7 +169,8 @@ def lower(network: QuantDeiT, images: np.ndarray) -> DeitGraph:
             patch=lower_linear(patch_weight, patch_bias, network.planes, Source(step=1 / ((1 << bits) - 1), zero=0.0), step),
             layers=tuple(lower_block(quant, block, step, shape.tokens, bits) for quant, block in network.pairs()),
             norm=lower_norm(net.norm, network.norm),
-            head=lower_linear(net.head.weight, net.head.bias, network.planes, head_source, max(HEADROOM * largest_logit / top, head_limit)),
+            head=heads[0],
+            head_distilled=heads[1] if shape.distilled else None,
         )
     )
 

@@ -17,18 +17,20 @@ from model.graph import DeitGraph, DeitShape, Layer, Linear, Norm
 #: Levels per standard deviation of the uniform quantizer that fits a Gaussian best, by bits.
 _DEVIATIONS = {1: 0.627, 2: 1.00, 3: 1.71, 4: 2.99, 5: 5.32, 6: 9.62, 7: 17.6, 8: 32.5}
 _QKV_DEVIATION = 40.0
-#: Scores deviate by 1.5 nat: attention is neither flat nor one-hot.
-_SCORE_DEVIATION = 1.5 / integer.SCORE_STEP
-#: Deviation of a softmax-weighted mean of v over that of v: independent tokens would keep less, but depth makes them alike.
-_AVERAGE_RETAINED = 0.6
-_UPDATE_DEVIATION = 300.0
+#: Scores deviate by 2.5 nat: attention is neither flat nor one-hot.
+_SCORE_DEVIATION = 2.5 / integer.SCORE_STEP
+#: Deviation of a softmax-weighted mean of v over that of v, as measured on photos: independent tokens keep less, depth makes them alike.
+_AVERAGE_RETAINED = 0.7
+_UPDATE_DEVIATION = 600.0
 _LOGIT_DEVIATION = 4000.0
 _PLANE_DEVIATION = 40.0
 #: Uniform bytes deviate by 1 / sqrt(12) of the range.
 _PIXEL_DEVIATION = 1 / math.sqrt(12)
-_PREACTIVATION_STEP = 1 / 24
-#: gelu(N(0, 1)): root mean square, and where the hidden quantizer saturates.
-_GELU_RMS, _GELU_OFFSET, _GELU_TOP = 0.652, -0.17, 3.0
+_PREACTIVATION_STEP = 1 / 40
+#: gelu(N(0, 1)): root mean square, where the hidden quantizer begins, and where it saturates, by bits (few codes: where they get used).
+_GELU_RMS, _GELU_OFFSET = 0.652, -0.17
+_GELU_TOP = {1: 1.0, 2: 2.0}
+_GELU_TOP_MANY = 3.0
 #: Requantize ratios must stay below 16.
 _RATIO_LIMIT = 15.0
 
@@ -69,7 +71,7 @@ class _Builder:
 
     @property
     def hidden_step(self) -> float:
-        return (_GELU_TOP - _GELU_OFFSET) / ((1 << self.shape.bits) - 1)
+        return (_GELU_TOP.get(self.shape.bits, _GELU_TOP_MANY) - _GELU_OFFSET) / ((1 << self.shape.bits) - 1)
 
     @property
     def update(self) -> float:
@@ -130,8 +132,12 @@ class _Builder:
             patch=self.linear(shape.embed_dim, shape.patch_dim, pixels, 3 * self.update, planes=8),
             layers=tuple(self.layer() for _ in range(shape.depth)),
             norm=self.norm(),
-            head=self.linear(shape.classes, shape.embed_dim, self.mid_rise, _LOGIT_DEVIATION, planes=8),
+            head=self.head(),
+            head_distilled=self.head() if shape.distilled else None,
         )
+
+    def head(self) -> Linear:
+        return self.linear(self.shape.classes, self.shape.embed_dim, self.mid_rise, _LOGIT_DEVIATION, planes=8)
 
 
 def _fixed(values: np.ndarray, fraction: int) -> np.ndarray:

@@ -10,14 +10,13 @@ from model.errors import InputError
 from model.graph import DeitGraph, DeitShape
 from model.random_graph import random_graph
 
-#: Networks that can be lowered.
-MODELS = tuple(name for name, config in CONFIGS.items() if not config.distilled)
+MODELS = tuple(CONFIGS)
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
 RANDOM_PREFIX = "random:"
 
 
 def shape_of(model: str, bits: int) -> DeitShape:
-    """Raises InputError for an unknown model, a precision out of range and what cannot be lowered."""
+    """Raises InputError for an unknown model and a precision out of range."""
     return config_of(model).shape(bits)
 
 

@@ -15,7 +15,7 @@ OURS = ("rtl", "model", "boards")
 # Layer by layer from the ground up; a module belongs to the first layer with a pattern that fits ("rtl.bus.*" includes rtl.bus itself).
 LAYERS: dict[str, tuple[str, ...]] = {
     "contract": ("model.errors", "model.graph", "model.integer", "model"),
-    "networks": ("model.nets.*", "model.quant.*", "model.train", "model.quantize", "model.evaluate", "model.lower"),
+    "networks": ("model.nets.*", "model.quant.*", "model.train", "model.quantize", "model.evaluate", "model.lower", "model.zoo"),
     "numbers": ("model.*",),
     "boards": ("boards.*",),
     "ground": ("rtl.errors", "rtl.shapes", "rtl"),
@@ -48,7 +48,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
 # Packages of others, beside the standard library and numpy.
 PACKAGES: dict[str, tuple[str, ...]] = {
     "networks": ("torch", "rich"),
-    "numbers": ("rich",),
+    "numbers": ("rich", "skimage"),
     "boards": ("amaranth", "amaranth_boards"),
     "flow": ("amaranth", "pyosys", "rich"),
     "top": ("rich",),

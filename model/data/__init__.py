@@ -1,4 +1,4 @@
-"""Images and labels: Fashion-MNIST (Debian package ``dataset-fashion-mnist``; its test set is shipped here) or random bytes."""
+"""Images and labels: Fashion-MNIST (Debian package ``dataset-fashion-mnist``; its test set is shipped here), photos, random bytes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from model.data.photos import load_photos
 from model.errors import InputError
 from model.graph import DeitShape
 
@@ -15,7 +16,7 @@ from model.graph import DeitShape
 DEBIAN_FOLDER = Path(os.sep) / "usr" / "share" / "datasets" / "fashion-mnist"
 FOLDER_VARIABLE = "POPVIT_FASHION_MNIST"
 SHIPPED_FOLDER = Path(__file__).parent / "fashion_mnist"
-SOURCES = ("fashion-mnist", "random")
+SOURCES = ("fashion-mnist", "photos", "random")
 CLASS_NAMES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")
 _IMAGE_HEADER, _LABEL_HEADER, _SIZE = 16, 8, 28
 
@@ -46,13 +47,23 @@ def random_images(shape: DeitShape, count: int, seed: int = 0) -> tuple[np.ndarr
     return images, rng.integers(0, shape.classes, count)
 
 
-def load(source: str, split: str, shape: DeitShape) -> tuple[np.ndarray, np.ndarray]:
-    """Images and labels of ``split`` ("train" or "test") for a network of this shape."""
+def load(source: str, split: str, shape: DeitShape, count: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Images and labels of ``split`` ("train" or "test") for a network of this shape: the first ``count``, or as many as there are.
+
+    Photos have no labels (``photos.NO_LABEL``).
+    """
+    images, labels = _load(source, split, shape, count)
+    return images[:count], labels[:count]
+
+
+def _load(source: str, split: str, shape: DeitShape, count: int | None) -> tuple[np.ndarray, np.ndarray]:
     if source == "random":
         return random_images(shape, 512 if split == "train" else 128, seed=len(split))
+    if source == "photos":
+        return load_photos(split, shape, count)
     if source != "fashion-mnist":
         raise InputError(f"source must be one of {', '.join(SOURCES)}: {source!r} is not; choose one of these")
     if (shape.image_size, shape.channels) != (_SIZE, 1):
         taken = f"{shape.image_size}x{shape.image_size}x{shape.channels}"
-        raise InputError(f"fashion-mnist is {_SIZE}x{_SIZE}x1: {shape.name} takes {taken}; use --source random")
+        raise InputError(f"fashion-mnist is {_SIZE}x{_SIZE}x1: {shape.name} takes {taken}; use --source photos")
     return fashion_mnist(split)

@@ -79,7 +79,7 @@ class DeiT(nn.Module):
         if config.distilled:
             self.head_dist = nn.Linear(config.embed_dim, config.classes)
         self.apply(self._initialise)
-        for token in (self.cls_token, self.pos_embed):
+        for token in (*self.tokens(), self.pos_embed):
             nn.init.trunc_normal_(token, std=0.02)
 
     @staticmethod
@@ -88,16 +88,21 @@ class DeiT(nn.Module):
             nn.init.trunc_normal_(module.weight, std=0.02 if module.in_features > 128 else module.in_features**-0.5)
             nn.init.zeros_(module.bias)
 
+    def tokens(self) -> list[Tensor]:
+        """The learned tokens before the patches, (1, 1, embed_dim) each."""
+        return [self.cls_token, self.dist_token] if self.config.distilled else [self.cls_token]
+
+    def heads(self) -> list[nn.Linear]:
+        """One head for each learned token; the logits are their mean."""
+        return [self.head, self.head_dist] if self.config.distilled else [self.head]
+
     def forward(self, images: Tensor) -> Tensor:
         x = self.patch_embed(images)
-        tokens = [self.cls_token, self.dist_token] if self.config.distilled else [self.cls_token]
-        x = torch.cat([*(token.expand(len(x), -1, -1) for token in tokens), x], dim=1) + self.pos_embed
+        x = torch.cat([*(token.expand(len(x), -1, -1) for token in self.tokens()), x], dim=1) + self.pos_embed
         for block in self.blocks:
             x = block(x)
         x = self.norm(x)
-        if self.config.distilled:
-            return (self.head(x[:, 0]) + self.head_dist(x[:, 1])) / 2
-        return self.head(x[:, 0])
+        return torch.stack([head(x[:, token]) for token, head in enumerate(self.heads())]).mean(0)
 
     def forward_bytes(self, images: Tensor) -> Tensor:
         """Logits of (batch, size, size, channels) uint8 images."""

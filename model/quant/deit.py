@@ -143,12 +143,20 @@ class QuantDeiT(nn.Module):
         weight = self.planes(weight)
         codes = self.patches(images)
         x = functional.linear(codes, weight / ((1 << self.bits) - 1), self.net.patch_embed.proj.bias - weight @ mean)
-        return torch.cat([self.net.cls_token.expand(len(x), -1, -1), x], dim=1) + self.net.pos_embed
+        return torch.cat([*(token.expand(len(x), -1, -1) for token in self.net.tokens()), x], dim=1) + self.net.pos_embed
 
     def forward(self, images: Tensor, calibrating: bool = False) -> Tensor:
         """(batch, size, size, channels) uint8 images -> (batch, classes) logits. ``calibrating`` sets every step from this batch first."""
+        return torch.stack(self.head_logits(images, calibrating)).sum(0)
+
+    def head_logits(self, images: Tensor, calibrating: bool = False) -> list[Tensor]:
+        """Of each head: (batch, classes), weighted so that their sum is the mean of the heads."""
         x = self.embed(images)
         for quant, block in self.pairs():
             x = quant(x, block, calibrating)
-        u = normalize(x[:, 0], self.net.norm, self.norm, calibrating)
-        return functional.linear(u, *fold(self.planes, self.net.head.weight, self.net.head.bias, self.norm))
+        heads = self.net.heads()
+        u = normalize(x[:, : len(heads)], self.net.norm, self.norm, calibrating).unbind(1)
+        return [
+            functional.linear(token, *fold(self.planes, head.weight, head.bias, self.norm)) / len(heads)
+            for token, head in zip(u, heads, strict=True)
+        ]

@@ -23,7 +23,7 @@ def quantized(bits: int, config: DeiTConfig = SMALL, seed: int = 0) -> QuantDeiT
     network = QuantDeiT(DeiT(config), bits)
     with torch.no_grad():
         for name, parameter in network.net.named_parameters():
-            if name in ("cls_token", "pos_embed"):
+            if name in ("cls_token", "dist_token", "pos_embed"):
                 parameter.normal_(std=0.5)
             elif "norm" in name or name.endswith("bias"):
                 parameter.add_(0.1 * torch.randn_like(parameter))

@@ -86,7 +86,10 @@ def logits(graph: DeitGraph, image: list) -> list[int]:
         top, left = index // shape.grid * size, index % shape.grid * size
         rows = [image[top + y][left + x] for y in range(size) for x in range(size)]
         u = [pixel >> (8 - shape.bits) for row in rows for pixel in row]
-        residual[1 + index] = add(residual[1 + index], linear(graph.patch, u, -32768, 32767))
+        token = index + (2 if shape.distilled else 1)
+        residual[token] = add(residual[token], linear(graph.patch, u, -32768, 32767))
     for layer in graph.layers:
         residual = block(layer, residual, shape.heads, shape.bits)
-    return linear(graph.head, layernorm(graph.norm, residual[0], shape.bits), -32768, 32767)
+    heads = [graph.head] if graph.head_distilled is None else [graph.head, graph.head_distilled]
+    parts = [linear(head, layernorm(graph.norm, x, shape.bits), -32768, 32767) for head, x in zip(heads, residual, strict=False)]
+    return parts[0] if len(parts) == 1 else add(*parts)

@@ -10,6 +10,7 @@ from model import zoo
 from model.bounds import linears, norms
 from model.checkpoint import load_graph, save_graph
 from model.errors import InputError
+from model.random_graph import random_graph
 
 
 @pytest.fixture
@@ -18,14 +19,34 @@ def graph():
 
 
 @pytest.fixture
+def distilled(graph):
+    return random_graph(dataclasses.replace(graph.shape, distilled=True), 6)
+
+
+@pytest.fixture
 def path(graph, tmp_path):
     save_graph(tmp_path / "g.npz", graph, {"seed": 5})
     return tmp_path / "g.npz"
 
 
+def test_distilled_round_trip(distilled, tmp_path):
+    save_graph(tmp_path / "d.npz", distilled, {"seed": 6})
+    again, metadata = load_graph(tmp_path / "d.npz")
+    assert metadata == {"seed": 6} and again.shape.distilled and "head_distilled" in dict(linears(again))
+    assert_same(distilled, again)
+    rewrite(tmp_path / "d.npz", **{"head_distilled.codes": None})
+    with pytest.raises(InputError, match=r"checkpoint tensor head_distilled.codes must be uint8 \(10, 64\): found nothing"):
+        load_graph(tmp_path / "d.npz")
+
+
 def test_round_trip(graph, path):
     again, metadata = load_graph(path)
-    assert metadata == {"seed": 5} and again.shape == graph.shape
+    assert metadata == {"seed": 5}
+    assert_same(graph, again)
+
+
+def assert_same(graph, again):
+    assert again.shape == graph.shape
     np.testing.assert_array_equal(again.positions, graph.positions)
     for (name, layer), (_, other) in zip(linears(graph), linears(again), strict=True):
         for field in dataclasses.fields(layer):
@@ -107,7 +128,7 @@ def test_wrong_tensors_and_constants(path):
             load_graph(path)
 
 
-@pytest.mark.parametrize("change", ({"embed_dim": 0}, {"embed_dim": "64"}, {"heads": 7}, {"bits": 9}, {"extra": 1}))
+@pytest.mark.parametrize("change", ({"embed_dim": 0}, {"embed_dim": "64"}, {"heads": 7}, {"bits": 9}, {"extra": 1}, {"distilled": 1}))
 def test_wrong_shapes(path, change):
     with np.load(path) as archive:
         header = json.loads(archive["header"].item())

@@ -8,16 +8,18 @@ import torch
 
 from model import integer
 from model.bounds import check_graph
+from model.configs import DeiTConfig
 from model.errors import InputError
 from model.interpreter import interpret
 from model.lower import lower
-from model.nets.deit import DeiT
 from model.quant.packed import load_quantized, save_quantized
 from sim_tests.model.networks import SMALL, images_of, quantized
 
+DISTILLED = dataclasses.replace(SMALL, name="small_distilled", distilled=True)
 
-def both_logits(bits: int) -> tuple[np.ndarray, np.ndarray]:
-    network, images = quantized(bits), images_of(SMALL, 100, seed=1)
+
+def both_logits(bits: int, config: DeiTConfig = SMALL) -> tuple[np.ndarray, np.ndarray]:
+    network, images = quantized(bits, config), images_of(SMALL, 100, seed=1)
     with torch.no_grad():
         expected = network(torch.from_numpy(images)).numpy().astype(np.float64)
     got = interpret(lower(network, images_of(SMALL, 64)), images)["logits"].astype(np.float64)
@@ -29,6 +31,42 @@ def test_logits_follow_the_fake_quantized_network(bits, correlation):
     """Rounding ties move single codes; what a code weighs grows as the bits shrink, and so does the tolerance."""
     expected, got = both_logits(bits)
     assert np.corrcoef(expected.ravel(), got.ravel())[0, 1] > correlation
+
+
+@pytest.mark.parametrize(("bits", "correlation"), [(8, 0.999), (6, 0.997), (4, 0.98), (1, 0.8)])
+def test_distilled_logits_follow_the_fake_quantized_network(bits, correlation):
+    expected, got = both_logits(bits, DISTILLED)
+    assert np.corrcoef(expected.ravel(), got.ravel())[0, 1] > correlation
+
+
+def test_each_head_of_a_distilled_network_follows_its_own():
+    """Swapped heads or tokens would leave the sum of a symmetric network almost as it is; the parts tell them apart. One scale for both."""
+    network, images = quantized(8, DISTILLED), images_of(SMALL, 100, seed=1)
+    tensors = interpret(lower(network, images_of(SMALL, 64)), images)
+    with torch.no_grad():
+        parts = [part.numpy().astype(np.float64) for part in network.head_logits(torch.from_numpy(images))]
+    scales = []
+    for name, part in zip(("head", "head_distilled"), parts, strict=True):
+        got = tensors[name].astype(np.float64)
+        assert np.corrcoef(part.ravel(), got.ravel())[0, 1] > 0.999, name
+        scales.append((part * got).sum() / (got * got).sum())
+    assert scales[0] == pytest.approx(scales[1], rel=0.01)
+    assert np.abs(tensors["logits"]).max() < 32767
+
+
+def test_distilled_fake_quantized_network_is_the_mean_of_its_heads():
+    """At 8 bits it follows the float network, whose logits are the mean of both heads."""
+    network, images = quantized(8, DISTILLED), torch.from_numpy(images_of(SMALL, 50, seed=3))
+    net = network.net
+    with torch.no_grad():
+        parts = network.head_logits(images)
+        torch.testing.assert_close(network(images), parts[0] + parts[1])
+        net.head_dist.weight.copy_(net.head.weight)
+        net.head_dist.bias.copy_(net.head.bias)
+        net.dist_token.copy_(net.cls_token)
+        net.pos_embed[:, 1] = net.pos_embed[:, 0]
+        same = network.head_logits(images)
+    torch.testing.assert_close(same[0], same[1])
 
 
 def test_eight_bit_logits_are_close():
@@ -67,13 +105,6 @@ def test_constants_that_do_not_fit_are_named():
     layer = dataclasses.replace(graph.layers[1], dividend=1 << integer.ATTENTION_DIVIDEND_BITS)
     with pytest.raises(InputError, match=r"^1 dividend must lie in \[1, 4294967295\]: 4294967296 does not"):
         check_graph(dataclasses.replace(graph, layers=(graph.layers[0], layer)))
-
-
-def test_distilled_networks_are_refused():
-    network = quantized(8)
-    network.net = DeiT(dataclasses.replace(SMALL, name="small_distilled", distilled=True))
-    with pytest.raises(InputError, match=r"distilled variants are not lowered yet: small_distilled has a second token; use small"):
-        lower(network, images_of(SMALL, 2))
 
 
 def test_packed_network_round_trip(tmp_path, monkeypatch):
