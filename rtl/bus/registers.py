@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 
 from amaranth import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
@@ -70,8 +72,8 @@ class ControlRegisters(wiring.Component):
 
     Timing
     ------
-    Address taken in cycle t: read data offered in t + 2. Address and data of a write taken by cycle t: the register changes, ``start`` and
-    ``clear`` pulse, and the response is offered, all in t + 2. Reads and writes are independent; one of each at a time.
+    Address taken in cycle t: read data offered in t + 4. Address and data of a write taken by cycle t: the register changes, ``start`` and
+    ``clear`` pulse, and the response is offered, all in t + 4. Reads and writes are independent; one of each at a time.
     Events of cycle t are in the counters from t + 1; a ``start`` or ``clear`` in cycle t sets them to zero in t + 1.
     """
 
@@ -134,26 +136,36 @@ class ControlRegisters(wiring.Component):
         return count
 
     def _elaborate_read(self, m: Module, words: dict[str, Value]) -> None:
+        """Address, one flip-flop per register that it names, the words in threes, all of them: a stage each."""
         ar, r = self.bus.ar, self.bus.r
-        held = Signal()
+        busy, stage = Signal(), Signal(3)
         address = Signal(OFFSET_BITS - 2)
-        m.d.comb += ar.ready.eq(~held)
-        with m.If(ar.valid & ar.ready):
-            m.d.sync += [held.eq(1), address.eq(ar.p.addr[2:])]
-        with m.If(r.ready):
-            m.d.sync += r.valid.eq(0)
-        with m.If(held & (~r.valid | r.ready)):
-            m.d.sync += [held.eq(0), r.valid.eq(1)]
-            with m.Switch(address):
-                for register in REGISTERS:
-                    with m.Case(register.offset >> 2):
-                        m.d.sync += [r.p.data.eq(words[register.name]), r.p.resp.eq(OKAY)]
-                with m.Default():
-                    m.d.sync += [r.p.data.eq(0), r.p.resp.eq(SLAVE_ERROR)]
+        m.d.comb += ar.ready.eq(~busy)
+        taken = ar.valid & ar.ready
+        m.d.sync += stage.eq(Cat(taken, stage))
+        with m.If(taken):
+            m.d.sync += [busy.eq(1), address.eq(ar.p.addr[2:])]
+        with m.If(r.ready & r.valid):
+            m.d.sync += [r.valid.eq(0), busy.eq(0)]
+        hits = self._decode(m, address, "read_hit")
+        found, partial = Signal(), []
+        m.d.sync += found.eq(Cat(hits).any())
+        for first in range(0, len(REGISTERS), 3):
+            chosen = Signal(WORD_BITS, name=f"read_{first}")
+            terms = [Mux(hits[first + k], words[register.name], 0) for k, register in enumerate(REGISTERS[first : first + 3])]
+            m.d.sync += chosen.eq(reduce(or_, terms))
+            partial.append(chosen)
+        with m.If(stage[2]):
+            m.d.sync += [r.valid.eq(1), r.p.data.eq(reduce(or_, partial)), r.p.resp.eq(Mux(found, OKAY, SLAVE_ERROR))]
+
+    def _decode(self, m: Module, address: Signal, name: str) -> list[Signal]:
+        hits = [Signal(name=f"{name}_{register.name}") for register in REGISTERS]
+        m.d.sync += [hit.eq(address == register.offset >> 2) for hit, register in zip(hits, REGISTERS, strict=True)]
+        return hits
 
     def _elaborate_write(self, m: Module, words: dict[str, Value]) -> None:
         aw, w, b = self.bus.aw, self.bus.w, self.bus.b
-        held_address, held_data = Signal(), Signal()
+        held_address, held_data, decoded, act = Signal(), Signal(), Signal(), Signal()
         address = Signal(OFFSET_BITS - 2)
         value, enable = Signal(WORD_BITS), Signal(WORD_BITS)
         m.d.comb += [aw.ready.eq(~held_address), w.ready.eq(~held_data)]
@@ -164,12 +176,13 @@ class ControlRegisters(wiring.Component):
         with m.If(b.ready):
             m.d.sync += b.valid.eq(0)
         m.d.sync += [self.commands.start.eq(0), self.commands.clear.eq(0)]
-        with m.If(held_address & held_data & (~b.valid | b.ready)):
-            m.d.sync += [held_address.eq(0), held_data.eq(0), b.valid.eq(1), b.p.resp.eq(SLAVE_ERROR)]
-            with m.Switch(address):
-                for register in REGISTERS:
-                    with m.Case(register.offset >> 2):
-                        self._elaborate_write_of(m, register, words[register.name], value, enable)
+        hits = self._decode(m, address, "write_hit")
+        m.d.sync += [decoded.eq(held_address & ~act), act.eq(decoded & held_data & (~b.valid | b.ready) & ~act)]
+        with m.If(act):
+            m.d.sync += [held_address.eq(0), held_data.eq(0), decoded.eq(0), b.valid.eq(1), b.p.resp.eq(SLAVE_ERROR)]
+            for hit, register in zip(hits, REGISTERS, strict=True):
+                with m.If(hit):
+                    self._elaborate_write_of(m, register, words[register.name], value, enable)
 
     def _elaborate_write_of(self, m: Module, register: Register, word: Value, value: Signal, enable: Signal) -> None:
         okay = self.bus.b.p.resp.eq(OKAY)
