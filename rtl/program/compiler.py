@@ -84,7 +84,7 @@ class _Waiting:
 
 
 def compile_graph(graph: DeitGraph, config: AcceleratorConfig, images: int = 1) -> CompiledProgram:
-    """Compile ``graph`` for ``config``: one program for ``images`` images. Raises InputError when the graph breaks a rule of the hardware."""
+    """One program that runs ``images`` images through ``graph``. Raises InputError when the graph breaks a rule of the hardware."""
     check_graph(graph, config)
     require(images >= 1, "images must be at least 1", images, "use 1")
     compiler = _Compiler(graph, config, images)

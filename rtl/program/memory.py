@@ -43,8 +43,8 @@ def aligned(size: int, boundary: int = ALIGNMENT) -> int:
 def pack_weights(linear: Linear, config: AcceleratorConfig) -> tuple[bytes, int]:
     """(slices end to end, stride): the weight words, cut into one slice per weight port, each ``stride`` bytes behind the one before.
 
-    Words are (outputs, planes), most significant plane first; bit i of a word is input i, and 0 from ``linear.inputs`` on. Slice s holds bits
-    s * slice_inputs ... of every word, ``weight_item_bits(slice_inputs)`` bits each.
+    Words are (outputs, planes), most significant plane first; bit i of a word is input i, and 0 from ``linear.inputs`` on. Slice s holds
+    the bits from s * slice_inputs on of every word, ``weight_item_bits(slice_inputs)`` bits each.
     """
     ports, size = config.weight_ports, config.slice_inputs
     words = np.zeros((linear.outputs, linear.planes, config.inputs), dtype=np.uint8)

@@ -1,8 +1,9 @@
 """The order in which tiles and ATTENDs of several images enter the program.
 
-Images run in groups of ``config.images`` (a pair): image i in slot ``i % config.images``. Group (A, B): patch A, QKV(0) A, patch B, QKV(0) B;
-then for each layer block A, block B, where a block is projection, FC1 j, FC2 j ..., and the QKV tiles of the next layer; last the heads, each
-tile for A and B. ATTENDs follow the last QKV tile of their layer: the attention of A runs while the array works on B, and vice versa.
+Images run in groups of ``config.images`` (a pair): image i in slot ``i % config.images``. Group (A, B): patch A, QKV(0) A, patch B,
+QKV(0) B; then for each layer block A, block B, where a block is projection, FC1 j, FC2 j ..., and the QKV tiles of the next layer; last the
+heads, each tile for A and B. ATTENDs follow the last QKV tile of their layer: the attention of A runs while the array works on B, and vice
+versa.
 """
 
 from __future__ import annotations

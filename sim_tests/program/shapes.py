@@ -11,13 +11,13 @@ from rtl.config import AcceleratorConfig, preset
 TINY = DeitShape(name="tiny", bits=4, image_size=8, channels=1, patch_size=4, embed_dim=16, depth=2, heads=2, hidden_dim=64, classes=10)
 
 
-def shape(**changes: int) -> DeitShape:
+def shape(**changes: Any) -> DeitShape:
     """A tiny network; ``changes`` replace its dimensions."""
     return replace(TINY, **changes)
 
 
 def config(of: DeitShape, **changes: Any) -> AcceleratorConfig:
-    small: dict[str, Any] = {"rows": 3, "inputs": 32, "lanes": 3, "tile_words": 32}
+    small: dict[str, Any] = {"rows": 3, "inputs": 32, "lanes": 1, "tile_words": 32}
     return AcceleratorConfig(shape=of, **(small | changes))
 
 
@@ -26,14 +26,23 @@ BASE = DeitShape(
     name="base", bits=8, image_size=224, channels=3, patch_size=16, embed_dim=768, depth=12, heads=12, hidden_dim=3072, classes=1000
 )
 
-#: name -> (configuration); together: one and many passes, idle slots, one and many tiles per layer, partial last tiles, every buffer count.
+SLIM = replace(BASE, name="slim", embed_dim=384, heads=6, hidden_dim=1536)
+
+#: name -> (configuration); together: one and many passes, idle slots, one and many tiles per layer, partial last tiles, every buffer count,
+#: one and two image slots, key/value copies, several weight ports, row groups, K-tiles of patches, a second class token.
 SMALL = {
     "tiny": config(shape()),
-    "one_pass": config(shape(), rows=6, lanes=2),
-    "exact_rows": config(shape(), rows=5, lanes=5),
-    "one_row": config(shape(), rows=1, lanes=1),
+    "one_pass": config(shape(), rows=6),
+    "exact_rows": config(shape(), rows=5),
+    "one_row": config(shape(), rows=1),
+    "row_groups": config(shape(image_size=20), rows=18),
+    "one_slot": config(shape(), images=1),
+    "two_copies": config(shape(), key_value_copies=2),
+    "three_ports": config(shape(embed_dim=48, heads=3, hidden_dim=96), inputs=48, tile_words=96, weight_ports=3),
+    "two_ports": config(shape(), weight_ports=2),
     "two_buffers": config(shape(), weight_buffers=2),
     "eight_buffers": config(shape(depth=3), weight_buffers=8),
+    "one_patch_tile": config(shape(), tile_words=128),
     "one_hidden_tile": config(shape(hidden_dim=32)),
     "two_hidden_tiles": config(shape(depth=1)),
     "one_bit": config(shape(bits=1, embed_dim=32), tile_words=48),
@@ -41,7 +50,11 @@ SMALL = {
     "uneven_heads": config(shape(embed_dim=48, heads=3, hidden_dim=96, classes=7), inputs=48, tile_words=96),
     "uneven_patch_tiles": config(shape(classes=5), tile_words=50),
     "wide_inputs": config(shape(channels=3), inputs=144, tile_words=64),
+    "two_patch_parts": config(shape(channels=3), tile_words=64),
+    "three_patch_parts": config(shape(channels=5), tile_words=128),
     "odd_image": config(shape(image_size=9, patch_size=3, classes=3)),
+    "distilled": config(shape(distilled=True)),
+    "distilled_one_slot": config(shape(distilled=True, channels=3), rows=2, images=1),
     "no_layers": config(shape(depth=0)),
     "micro": preset(MICRO),
 }
