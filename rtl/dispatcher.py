@@ -130,6 +130,7 @@ class Dispatcher(wiring.Component):
         """One counter per number. Posts are decoded in one cycle and added in the next."""
         counters = Signal(Counters)
         posts = [getattr(self, f"post_{number}") for number in range(QUEUES)]
+        overs, overflowing = [], Signal()
         for index in range(isa.COUNTERS):
             hits = Signal(QUEUES, name=f"hits_{index}")
             following = Signal(17, name=f"following_{index}")
@@ -137,10 +138,12 @@ class Dispatcher(wiring.Component):
             m.d.sync += [hits.eq(Cat(post.enable & (post.counter == index) for post in posts)), over.eq(following[16])]
             m.d.comb += following.eq(counters[index] + (hits[0] + hits[1] + hits[2] + hits[3]))
             m.d.sync += counters[index].eq(following)
-            with m.If(over):
-                m.d.sync += self.overflow.eq(1)
+            overs.append(over)
             with m.If(self.clear):
                 m.d.sync += [counters[index].eq(0), hits.eq(0), over.eq(0)]
+        m.d.sync += overflowing.eq(Cat(overs).any())
+        with m.If(overflowing):
+            m.d.sync += self.overflow.eq(1)
         with m.If(self.clear):
-            m.d.sync += self.overflow.eq(0)
+            m.d.sync += [overflowing.eq(0), self.overflow.eq(0)]
         return counters

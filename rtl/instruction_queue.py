@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth import Array, Module, Mux, Signal
+from amaranth import Array, Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -109,7 +109,7 @@ class InstructionQueue(wiring.Component):
         chosen, compared = Signal(2), Signal(2)
         counter, have = Signal(4), Signal(16)
         want_0, want_1, counter_1 = Signal(16), Signal(16), Signal(4)
-        fresh, met, short = Signal(3), Signal(3), Signal(3)
+        fresh, met, short = Signal(2), Signal(3), Signal(3)
         turn = Signal(2)
         enough = Signal()
         with m.Switch(turn):
@@ -119,7 +119,7 @@ class InstructionQueue(wiring.Component):
         m.d.comb += enough.eq(have >= want_1)
         m.d.sync += [
             turn.eq(Mux(turn == isa.WAITS - 1, 0, turn + 1)),
-            fresh.eq(loaded & (fresh << 1 | 1)),
+            fresh.eq(Mux(loaded, Cat(1, fresh[0]), 0)),
             chosen.eq(turn),
             have.eq(counters[counter]),
             want_1.eq(want_0),

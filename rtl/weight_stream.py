@@ -1,26 +1,42 @@
-"""Streams weight words into the weight memories, each slice over its own memory port."""
+"""Streams weight words into the weight memories, each slice of a word over its own memory port."""
 
 from __future__ import annotations
 
-from amaranth import Module, unsigned
-from amaranth.lib import stream, wiring
+from amaranth import Array, Cat, Module, ResetInserter, Signal, unsigned
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from rtl.array_steps import Post
-from rtl.bus.axi import BEAT, REQUEST
+from rtl.bus.axi import ADDRESS_BITS, BEAT, BEATS_BITS, DATA_BITS, REQUEST
 from rtl.config import AcceleratorConfig
+from rtl.program import isa
 from rtl.row_feeder import memory_write
-from rtl.transfer import Instruction, Window
+from rtl.slice_port import SlicePort
+from rtl.transfer import DmaError, Instruction, TransferCheck, Window
+
+_STREAM = data.StructLayout(dict(isa.PAYLOAD[isa.Opcode.STREAM]))
+_CHECK_CYCLES = 4  # of one slice: `TransferCheck`, and adding its answer to those of the other slices
+_POSTS = 4  # instructions whose post is owed: at most one at work and one waiting in the slowest port, and those being posted
 
 
 class WeightStream(wiring.Component):
-    """Executes STREAM (interface only so far).
+    """Executes STREAM: the slices of one run of words arrive over all ports at once.
+
+    An instruction is taken, and its transfers checked and asked for, while those before it still arrive. Nothing of an instruction is
+    transferred unless all its slices lie in the window.
 
     Members
     -------
     i : stream of {opcode, payload, post}        window : WEIGHTS        clear : abandons everything
     o_read_0.., i_beats_0.. : to and from port p's AXI reader        write_0.. : {valid, address, data} of slice p
-    post : strobe        error : DmaError, held until clear        progress : a word was written
+    post : strobe, in order, when every port has written the last word        progress : a word was written
+    error : DmaError, held until clear; nothing is taken after it
+
+    Timing
+    ------
+    Instruction taken in cycle t: requests offered in t + 5 * ports + 3, if no port is two instructions behind.
+    Post 3 cycles after the last write.
     """
 
     def __init__(self, config: AcceleratorConfig):
@@ -40,4 +56,96 @@ class WeightStream(wiring.Component):
         super().__init__(members)
 
     def elaborate(self, platform):
-        return Module()
+        m = Module()
+        ports = []
+        for index in range(self.config.weight_ports):
+            port = SlicePort(self.config.slice_inputs)
+            m.submodules[f"port_{index}"] = ResetInserter(self.clear)(port)
+            wiring.connect(m, port.o_read, wiring.flipped(getattr(self, f"o_read_{index}")))
+            wiring.connect(m, wiring.flipped(getattr(self, f"i_beats_{index}")), port.i_beats)
+            m.d.comb += getattr(self, f"write_{index}").eq(port.write)
+            ports.append(port)
+        m.d.sync += self.progress.eq(Cat(port.write.valid for port in ports).any())
+        taken, start = Signal(Instruction), Signal()
+        self._accept(m, ports, taken, start)
+        self._post(m, ports, taken, start)
+        return m
+
+    def _accept(self, m, ports, taken, start):
+        """Takes an instruction, checks slice after slice, and starts all ports in the same cycle."""
+        held, port, step = Signal(), Signal(range(max(2, len(ports)))), Signal(range(_CHECK_CYCLES + 1))
+        checked, inside = Signal(), Signal()
+        fields = data.View(_STREAM, taken.payload[: _STREAM.size])
+        offset, beats = Signal(32 + 2), Signal(BEATS_BITS)
+        addresses = Array(Signal(ADDRESS_BITS, name=f"address_{index}") for index in range(len(ports)))
+        m.submodules.check = check = TransferCheck()
+        ready = Signal()
+        m.d.comb += [
+            self.i.ready.eq(ready),
+            check.window.eq(self.window),
+            check.offset.eq(offset),
+            check.beats.eq(beats),
+            start.eq(checked & Cat(one.i.ready for one in ports).all()),
+        ]
+        m.d.sync += [ready.eq(~held & (self.error == 0) & ~(self.i.valid & ready)), beats.eq(_beats(fields.items, self.config.slice_inputs))]
+        with m.If(self.i.valid & ready):
+            taken_fields = data.View(_STREAM, self.i.payload.payload[: _STREAM.size])
+            m.d.sync += [taken.eq(self.i.payload), held.eq(1), inside.eq(1), port.eq(0), step.eq(0), offset.eq(taken_fields.offset)]
+        with m.If(held & ~checked):
+            m.d.sync += step.eq(step + 1)
+            with m.If(step == _CHECK_CYCLES):
+                m.d.sync += [
+                    step.eq(0),
+                    port.eq(port + 1),
+                    offset.eq(offset + fields.stride),
+                    addresses[port].eq(check.address),
+                    inside.eq(inside & check.inside & ~offset[32:].any()),
+                    checked.eq(port == len(ports) - 1),
+                ]
+        for index, one in enumerate(ports):
+            job = one.i.payload
+            m.d.comb += [
+                one.i.valid.eq(start & inside),
+                job.request.address.eq(addresses[index]),
+                job.request.beats.eq(beats),
+                job.items.eq(fields.items),
+                job.place.eq(fields.address),
+            ]
+        with m.If(start):
+            m.d.sync += [held.eq(0), checked.eq(0)]
+        with m.If(checked & ~inside):
+            m.d.sync += self.error.eq(DmaError.WINDOW_OVERRUN)
+        with m.If(held & (taken.opcode != isa.Opcode.STREAM)):
+            m.d.sync += [self.error.eq(DmaError.BAD_INSTRUCTION), inside.eq(0)]
+        with m.If(self.clear):
+            m.d.sync += [held.eq(0), checked.eq(0), self.error.eq(DmaError.NONE), ready.eq(0)]
+
+    def _post(self, m, ports, taken, start):
+        """Posts in order: once every port has finished an instruction."""
+        m.submodules.posts = posts = Memory(shape=Post, depth=_POSTS, init=[])
+        write, read = posts.write_port(), posts.read_port(domain="comb")
+        finished = [Signal(3, name=f"finished_{index}") for index in range(len(ports))]
+        fire = Signal()
+        m.d.comb += [write.data.eq(taken.post), write.en.eq(start)]
+        m.d.sync += [
+            fire.eq(Cat(count.any() for count in finished).all() & ~fire),
+            self.post.counter.eq(read.data.counter),
+            self.post.enable.eq(fire & read.data.enable),
+        ]
+        for count, port in zip(finished, ports, strict=True):
+            m.d.sync += count.eq(count + port.done - fire)
+        with m.If(start):
+            m.d.sync += write.addr.eq(write.addr + 1)
+        with m.If(fire):
+            m.d.sync += read.addr.eq(read.addr + 1)
+        with m.If(self.clear):
+            m.d.sync += [write.addr.eq(0), read.addr.eq(0), fire.eq(0), self.post.enable.eq(0), *(count.eq(0) for count in finished)]
+
+
+def _beats(items, inputs: int):
+    """Beats that ``items`` slices take."""
+    width = isa.weight_item_bits(inputs)
+    if width >= DATA_BITS:
+        return items * (width // DATA_BITS)
+    per_beat = DATA_BITS // width
+    return (items + per_beat - 1) >> (per_beat.bit_length() - 1)

@@ -29,3 +29,23 @@ class FlatShell(wiring.Component):
             else:
                 m.d.comb += outer.eq(inner) if member.flow is wiring.Out else inner.eq(outer)
         return m
+
+
+class Renamed(wiring.Component):
+    """``unit`` with some members under other names, for names that are Verilog keywords."""
+
+    def __init__(self, unit: wiring.Component, names: dict[str, str]) -> None:
+        self.unit = unit
+        self._inner = {names.get(name, name): name for name in unit.signature.members}
+        super().__init__({outer: unit.signature.members[name] for outer, name in self._inner.items()})
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+        m.submodules.unit = self.unit
+        for outer, name in self._inner.items():
+            member, here, there = self.unit.signature.members[name], getattr(self, outer), getattr(self.unit, name)
+            if member.is_signature:
+                wiring.connect(m, wiring.flipped(here), there)
+            else:
+                m.d.comb += here.eq(there) if member.flow is wiring.Out else there.eq(here)
+        return m

@@ -1,0 +1,122 @@
+"""One memory port's share of the weight stream: requests a run of slices, cuts the beats into them, and writes them down."""
+
+from __future__ import annotations
+
+from amaranth import Cat, Module, Mux, Signal, unsigned
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from rtl.bus.axi import BEAT, DATA_BITS, REQUEST
+from rtl.program.isa import weight_item_bits
+from rtl.row_feeder import memory_write
+
+#: ``items`` slices, in ``request.beats`` beats from ``request.address``, to addresses from ``place`` on.
+Job = data.StructLayout({"request": REQUEST, "items": 16, "place": 16})
+
+
+class SlicePort(wiring.Component):
+    """Moves slices of ``inputs`` bits. The next job's request goes out while the current one's beats arrive.
+
+    Parameters
+    ----------
+    inputs : bits of a slice; in memory it takes `weight_item_bits`
+
+    Members
+    -------
+    i : stream of Job; ready from registers        o_read, i_beats : to and from the AXI reader
+    write : {valid, address, data}        done : the write of this cycle is the last one of its job
+
+    Timing
+    ------
+    Job taken in cycle t: request offered in t + 1. Beat taken in t: its (first) slice is written in t + 1 (in t + 2 if a beat holds several).
+    A beat per cycle, or a slice per cycle if a beat holds several; no gap between jobs, but one cycle after each if a beat holds several.
+    """
+
+    def __init__(self, inputs: int):
+        self.inputs = inputs
+        self.item_bits = weight_item_bits(inputs)
+        super().__init__(
+            {
+                "i": In(stream.Signature(Job)),
+                "o_read": Out(stream.Signature(REQUEST)),
+                "i_beats": In(stream.Signature(BEAT)),
+                "write": Out(memory_write(unsigned(inputs))),
+                "done": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        item = Signal()  # a slice is complete in this cycle
+        final = Signal()  # and it is the last one of its job
+        active = Signal()
+        self._jobs(m, item, final, active)
+        if self.item_bits < DATA_BITS:
+            self._cut(m, item, final, active)
+        else:
+            self._join(m, item, active)
+        return m
+
+    def _jobs(self, m, item, final, active):
+        """The job at work, and the next one."""
+        waiting, waiting_final = Signal(), Signal()
+        items, place = Signal(16), Signal(16)
+        left, address = Signal(16), Signal(16)
+        take, move = Signal(), Signal()
+        m.d.comb += [
+            self.i.ready.eq(~waiting & ~self.o_read.valid),
+            take.eq(self.i.valid & self.i.ready),
+            move.eq(waiting & (~active | (item & final))),
+        ]
+        with m.If(self.o_read.ready):
+            m.d.sync += self.o_read.valid.eq(0)
+        with m.If(take):
+            job = self.i.payload
+            m.d.sync += [
+                self.o_read.payload.eq(job.request),
+                self.o_read.valid.eq(1),
+                items.eq(job.items),
+                place.eq(job.place),
+                waiting_final.eq(job.items == 1),
+                waiting.eq(1),
+            ]
+        with m.If(item):
+            m.d.sync += [left.eq(left - 1), address.eq(address + 1), final.eq(left == 2), active.eq(~final)]
+        with m.If(move):
+            m.d.sync += [left.eq(items), address.eq(place), final.eq(waiting_final), active.eq(1), waiting.eq(0)]
+        m.d.sync += [self.write.valid.eq(item), self.write.address.eq(address), self.done.eq(item & final)]
+
+    def _join(self, m, item, active):
+        """Several beats to a slice, or one."""
+        beats = self.item_bits // DATA_BITS
+        phase = Signal(range(max(2, beats)))
+        beat = Signal()
+        word = Signal(self.item_bits)
+        m.d.comb += [
+            self.i_beats.ready.eq(active),
+            beat.eq(self.i_beats.valid & active),
+            item.eq(beat & (phase == beats - 1)),
+            self.write.data.eq(word),
+        ]
+        with m.If(beat):
+            m.d.sync += [word.eq(Cat(word[DATA_BITS:], self.i_beats.payload.data)), phase.eq(Mux(item, 0, phase + 1))]
+
+    def _cut(self, m, item, final, active):
+        """Several slices to a beat; what is left of a job's last beat is dropped."""
+        count = DATA_BITS // self.item_bits
+        phase, last = Signal(range(count)), Signal()
+        held, have = Signal(DATA_BITS), Signal()
+        load = Signal()
+        m.d.comb += [
+            last.eq(phase == count - 1),
+            item.eq(have),
+            self.i_beats.ready.eq(active & (~have | (last & ~final))),
+            load.eq(self.i_beats.ready & self.i_beats.valid),
+        ]
+        m.d.sync += self.write.data.eq(held)
+        with m.If(have):
+            m.d.sync += [held.eq(held[self.item_bits :]), phase.eq(phase + 1)]
+            with m.If(last | final):
+                m.d.sync += have.eq(0)
+        with m.If(load):
+            m.d.sync += [held.eq(self.i_beats.payload.data), have.eq(1), phase.eq(0)]
