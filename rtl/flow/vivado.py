@@ -6,7 +6,7 @@ verilog/* : the sources, and `<top>_shell.v`: the accelerator with an active-low
     design wants, without the trace ports
 constraints.xdc : the clock, for the accelerator alone
 project.tcl : project, synthesis and implementation of the accelerator alone (out of context), with reports
-system.tcl : block design with the processing system, then the bitstream
+system.tcl : block design with the processing system, then the bitstream (`rtl.flow.vivado_system`)
 
 Vivado has not been run on any of them. The tests run both scripts in an interpreter that knows the commands they use
 (`sim_tests/flow/vivado_stub.tcl`): that finds misspelt commands, missing files and ports that are not there. It is no evidence of
@@ -21,10 +21,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rtl.errors import InputError
+from rtl.flow.vivado_system import NOTICE, system_script
 
-NOTICE = "Written by popvit. Vivado has not been run on this file."
 CONTROL, PROGRAM, DATA, INTERRUPT = "s_axi_control", "m_axi_program", "m_axi_data", "interrupt"
-_SHELL_PORTS = (CONTROL, PROGRAM, DATA)
+_NEEDED = (CONTROL, PROGRAM, DATA)
+_WEIGHTS = re.compile(r"^(m_axi_weights_\d+)_arvalid$")
 
 _CONSTRAINTS = """\
 # {notice}
@@ -51,66 +52,6 @@ report_utilization -hierarchical -file [file join $here utilization.rpt]
 report_timing_summary -file [file join $here timing.rpt]
 report_drc -file [file join $here drc.rpt]
 write_checkpoint -force [file join $here {top}_routed.dcp]
-"""
-
-_SYSTEM = """\
-# {notice}
-# vivado -mode batch -source system.tcl : the accelerator beside the processing system, and the bitstream.
-# Control on HPM0, program on HP0, data on HP1, the interrupt on pl_ps_irq0[0].
-set here [file dirname [file normalize [info script]]]
-create_project system [file join $here system] -part {part} -force
-set board [lindex [get_board_parts -quiet -latest_file_version {{*:{board}:*}}] 0]
-if {{$board ne ""}} {{ set_property board_part $board [current_project] }}
-add_files -norecurse [list {sources}]
-update_compile_order -fileset sources_1
-create_bd_design system
-
-create_bd_cell -type ip -vlnv xilinx.com:ip:zynq_ultra_ps_e ps
-if {{$board ne ""}} {{
-    apply_bd_automation -rule xilinx.com:bd_rule:zynq_ultra_ps_e -config {{apply_board_preset "1"}} [get_bd_cells ps]
-}}
-set_property -dict [list \\
-    CONFIG.PSU__FPGA_PL0_ENABLE 1 CONFIG.PSU__CRL_APB__PL0_REF_CTRL__FREQMHZ {clock_mhz} \\
-    CONFIG.PSU__USE__M_AXI_GP0 1 CONFIG.PSU__USE__M_AXI_GP1 0 CONFIG.PSU__USE__M_AXI_GP2 0 \\
-    CONFIG.PSU__USE__S_AXI_GP2 1 CONFIG.PSU__SAXIGP2__DATA_WIDTH 128 \\
-    CONFIG.PSU__USE__S_AXI_GP3 1 CONFIG.PSU__SAXIGP3__DATA_WIDTH 128 \\
-    CONFIG.PSU__USE__IRQ0 1] [get_bd_cells ps]
-create_bd_cell -type ip -vlnv xilinx.com:ip:proc_sys_reset reset
-create_bd_cell -type module -reference {top}_shell accelerator
-foreach name {{control program data}} {{
-    create_bd_cell -type ip -vlnv xilinx.com:ip:smartconnect $name
-    set_property -dict [list CONFIG.NUM_SI 1 CONFIG.NUM_MI 1] [get_bd_cells $name]
-}}
-
-connect_bd_intf_net [get_bd_intf_pins ps/M_AXI_HPM0_FPD] [get_bd_intf_pins control/S00_AXI]
-connect_bd_intf_net [get_bd_intf_pins control/M00_AXI] [get_bd_intf_pins accelerator/s_axi_control]
-connect_bd_intf_net [get_bd_intf_pins accelerator/m_axi_program] [get_bd_intf_pins program/S00_AXI]
-connect_bd_intf_net [get_bd_intf_pins program/M00_AXI] [get_bd_intf_pins ps/S_AXI_HP0_FPD]
-connect_bd_intf_net [get_bd_intf_pins accelerator/m_axi_data] [get_bd_intf_pins data/S00_AXI]
-connect_bd_intf_net [get_bd_intf_pins data/M00_AXI] [get_bd_intf_pins ps/S_AXI_HP1_FPD]
-foreach pin {{ps/maxihpm0_fpd_aclk ps/saxihp0_fpd_aclk ps/saxihp1_fpd_aclk reset/slowest_sync_clk
-        control/aclk program/aclk data/aclk accelerator/aclk}} {{
-    connect_bd_net [get_bd_pins ps/pl_clk0] [get_bd_pins $pin]
-}}
-connect_bd_net [get_bd_pins ps/pl_resetn0] [get_bd_pins reset/ext_reset_in]
-foreach pin {{control/aresetn program/aresetn data/aresetn accelerator/aresetn}} {{
-    connect_bd_net [get_bd_pins reset/peripheral_aresetn] [get_bd_pins $pin]
-}}
-connect_bd_net [get_bd_pins accelerator/interrupt] [get_bd_pins ps/pl_ps_irq0]
-
-assign_bd_address
-validate_bd_design
-save_bd_design
-set wrapper [make_wrapper -files [get_files system.bd] -top]
-add_files -norecurse $wrapper
-set_property top system_wrapper [current_fileset]
-update_compile_order -fileset sources_1
-launch_runs impl_1 -to_step write_bitstream
-wait_on_run impl_1
-open_run impl_1
-report_utilization -hierarchical -file [file join $here system_utilization.rpt]
-report_timing_summary -file [file join $here system_timing.rpt]
-write_hw_platform -fixed -include_bit -force [file join $here system.xsa]
 """
 
 
@@ -141,16 +82,22 @@ def module_ports(verilog: str, module: str) -> list[Port]:
     return [Port(name, direction, int(high or 0) + 1) for direction, high, name in declarations]
 
 
+def weight_buses(ports: Sequence[Port]) -> list[str]:
+    """Names of the masters that stream weights, in order."""
+    return sorted(found[1] for port in ports if (found := _WEIGHTS.match(port.name)))
+
+
 def shell(verilog: str, top: str, clock_mhz: float) -> str:
     """The module that a block design instantiates."""
     ports = module_ports(verilog, top)
-    kept = [port for port in ports if port.name.startswith(tuple(f"{prefix}_" for prefix in _SHELL_PORTS)) or port.name == INTERRUPT]
+    shown = (*_NEEDED, *weight_buses(ports))
+    kept = [port for port in ports if port.name.startswith(tuple(f"{prefix}_" for prefix in shown)) or port.name == INTERRUPT]
     names = {port.name for port in ports}
-    missing = [name for name in ("clk", "rst", INTERRUPT, *(f"{prefix}_arvalid" for prefix in _SHELL_PORTS)) if name not in names]
+    missing = [name for name in ("clk", "rst", INTERRUPT, *(f"{prefix}_arvalid" for prefix in _NEEDED)) if name not in names]
     if missing:
         lacks = ", ".join(missing)
         raise InputError(f"the top module of a Vivado project must have the accelerator's ports: {top} lacks {lacks}; name another top")
-    buses = ":".join(_SHELL_PORTS)
+    buses = ":".join(shown)
     lines = [
         f"// {NOTICE}",
         f"module {top}_shell (",
@@ -173,7 +120,14 @@ def shell(verilog: str, top: str, clock_mhz: float) -> str:
 
 
 def write_project(
-    out_dir: Path | str, verilog_files: Sequence[Path | str], top: str, part: str, clock_mhz: float, *, board: str = "zcu102"
+    out_dir: Path | str,
+    verilog_files: Sequence[Path | str],
+    top: str,
+    part: str,
+    clock_mhz: float,
+    *,
+    board: str = "zcu102",
+    hp_ports: int = 4,
 ) -> list[Path]:
     """Writes the project into `out_dir` and returns its files. The same input gives the same bytes.
 
@@ -181,24 +135,28 @@ def write_project(
     ----------
     verilog_files : the accelerator's sources; copied to `out_dir`/verilog, where they may already be
     part : as Vivado spells it; board : whose preset the processing system takes if Vivado knows the board
+    hp_ports : ports of the processing system into DDR: one for program and data, one for each weight port
 
     Raises
     ------
-    InputError : clock_mhz is not positive, or the top module is not in the sources or lacks the accelerator's ports
+    InputError : clock_mhz is not positive, the top module is not in the sources or lacks the accelerator's ports, or has too many
     """
     if clock_mhz <= 0:
         raise InputError(f"clock_mhz must be positive: {clock_mhz} is not; give the clock in MHz")
     out, files = Path(out_dir), {}
     for source in map(Path, verilog_files):
         files[f"verilog/{source.name}"] = source.read_text(encoding="utf-8")
-    files[f"verilog/{top}_shell.v"] = shell("\n".join(files.values()), top, clock_mhz)
-    shell_name = f"verilog/{top}_shell.v"
-    values = {"notice": NOTICE, "top": top, "part": part, "board": board, "clock_mhz": f"{clock_mhz:g}", "period_ns": 1000 / clock_mhz}
+    verilog, shell_name = "\n".join(files.values()), f"verilog/{top}_shell.v"
+    files[shell_name] = shell(verilog, top, clock_mhz)
+    weights = weight_buses(module_ports(verilog, top))
+    if 1 + len(weights) > hp_ports:
+        raise InputError(f"weight ports must be at most {hp_ports - 1} on {board}: {len(weights)} are not; configure fewer weight_ports")
+    values = {"notice": NOTICE, "top": top, "part": part, "period_ns": 1000 / clock_mhz}
     alone = " ".join(f"[file join $here {name}]" for name in files if name != shell_name)
-    everything = " ".join(f"[file join $here {name}]" for name in files)
+    everything = [f"[file join $here {name}]" for name in files]
     files["constraints.xdc"] = _CONSTRAINTS.format(**values)
     files["project.tcl"] = _PROJECT.format(**values, sources=alone)
-    files["system.tcl"] = _SYSTEM.format(**values, sources=everything)
+    files["system.tcl"] = system_script(top, part, board, clock_mhz, everything, (PROGRAM, DATA), weights)
     for name, text in files.items():
         path = out / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -13,31 +13,24 @@ from rtl.flow.vivado import NOTICE, module_ports, write_project
 STUB = Path(__file__).with_name("vivado_stub.tcl")
 PART = platform("zcu102").part
 
-ACCELERATOR = """\
-module accelerator(s_axi_control_araddr, s_axi_control_arvalid, m_axi_program_araddr, m_axi_program_arvalid, m_axi_data_araddr,
-    m_axi_data_arvalid, trace, interrupt, clk, rst);
-  input clk;
-  wire clk;
-  input rst;
-  wire rst;
-  input [11:0] s_axi_control_araddr;
-  wire [11:0] s_axi_control_araddr;
-  input s_axi_control_arvalid;
-  wire s_axi_control_arvalid;
-  output [39:0] m_axi_program_araddr;
-  wire [39:0] m_axi_program_araddr;
-  output m_axi_program_arvalid;
-  wire m_axi_program_arvalid;
-  output [39:0] m_axi_data_araddr;
-  wire [39:0] m_axi_data_araddr;
-  output m_axi_data_arvalid;
-  wire m_axi_data_arvalid;
-  output [31:0] trace;
-  wire [31:0] trace;
-  output interrupt;
-  wire interrupt;
-endmodule
-"""
+BUSES = {"s_axi_control": 12, "m_axi_program": 40, "m_axi_data": 40}
+
+
+def accelerator(weight_ports: int = 3) -> str:
+    """The accelerator as yosys writes it, with two signals of each bus."""
+    ports = [("input", "clk", 1), ("input", "rst", 1)]
+    for bus, width in [*BUSES.items(), *((f"m_axi_weights_{port}", 40) for port in range(weight_ports))]:
+        direction = "input" if bus.startswith("s_") else "output"
+        ports += [(direction, f"{bus}_araddr", width), (direction, f"{bus}_arvalid", 1)]
+    ports += [("output", "trace", 32), ("output", "interrupt", 1)]
+    lines = [f"module accelerator({', '.join(name for _, name, _ in ports)});"]
+    for direction, name, width in ports:
+        span = f"[{width - 1}:0] " if width > 1 else ""
+        lines += [f"  {direction} {span}{name};", f"  wire {span}{name};"]
+    return "\n".join([*lines, "endmodule", ""])
+
+
+ACCELERATOR = accelerator()
 
 
 @pytest.fixture
@@ -81,11 +74,35 @@ def test_shell_has_the_buses_and_no_trace(project):
     text = (project / "verilog" / "accelerator_shell.v").read_text()
     assert "input wire [11:0] s_axi_control_araddr," in text and "output wire interrupt\n" in text
     assert "trace" not in text and ".rst(~aresetn)" in text
+    assert "s_axi_control:m_axi_program:m_axi_data:m_axi_weights_0:m_axi_weights_1:m_axi_weights_2" in text
 
 
 def test_ports_are_read_with_their_widths():
     ports = {port.name: (port.direction, port.width) for port in module_ports(ACCELERATOR, "accelerator")}
-    assert ports["m_axi_data_araddr"] == ("output", 40) and ports["clk"] == ("input", 1) and len(ports) == 10
+    assert ports["m_axi_data_araddr"] == ("output", 40) and ports["clk"] == ("input", 1) and len(ports) == 16
+
+
+@pytest.mark.parametrize("weight_ports", [0, 1, 3])
+def test_memory_ports_of_the_processing_system(tmp_path, weight_ports):
+    """Program and data share port 0, each weight port has its own; no other port is switched on."""
+    source = tmp_path / "accelerator.v"
+    source.write_text(accelerator(weight_ports))
+    write_project(tmp_path / "vivado", [source], "accelerator", PART, 250)
+    script = tmp_path / "vivado" / "system.tcl"
+    done = run_stub(script)
+    assert (done.returncode, done.stderr) == (0, "")
+    text = script.read_text()
+    assert [f"S_AXI_GP{n + 2} 1" in text for n in range(4)] == [n <= weight_ports for n in range(4)]
+    for n in range(weight_ports):
+        assert f"[get_bd_intf_pins accelerator/m_axi_weights_{n}] [get_bd_intf_pins memory_{n + 1}/S00_AXI]" in text
+        assert f"[get_bd_intf_pins memory_{n + 1}/M00_AXI] [get_bd_intf_pins ps/S_AXI_HP{n + 1}_FPD]" in text
+
+
+def test_more_weight_ports_than_the_board_has(tmp_path):
+    source = tmp_path / "accelerator.v"
+    source.write_text(accelerator(3))
+    with pytest.raises(InputError, match=r"^weight ports must be at most 2 on other: 3 are not; configure fewer weight_ports$"):
+        write_project(tmp_path / "out", [source], "accelerator", PART, 250, board="other", hp_ports=3)
 
 
 @pytest.mark.parametrize("script", ["project.tcl", "system.tcl"])
@@ -108,6 +125,11 @@ def test_script_passes_the_stub(project, script):
         ("system.tcl", "accelerator/m_axi_data]", "accelerator/m_axi_date]", 1, "no pin accelerator/m_axi_date"),
         ("system.tcl", "accelerator/aclk", "", 1, "accelerator/aclk is not connected"),
         ("system.tcl", "S_AXI_HP1_FPD", "S_AXI_HP0_FPD", 1, "ps/S_AXI_HP0_FPD is driven twice"),
+        ("system.tcl", "accelerator/m_axi_weights_2]", "accelerator/m_axi_weights_3]", 1, "no pin accelerator/m_axi_weights_3"),
+        ("system.tcl", "PSU__USE__S_AXI_GP5 1", "PSU__USE__S_AXI_GP5 0", 1, "ps/S_AXI_HP3_FPD is used and not enabled"),
+        ("system.tcl", " ps/saxihp2_fpd_aclk", "", 1, "ps/saxihp2_fpd_aclk is not connected"),
+        ("system.tcl", "NUM_SI 2", "NUM_SI 3", 1, "memory_0/S02_AXI is not connected"),
+        ("system.tcl", " memory_3/aresetn", "", 1, "memory_3/aresetn is not connected"),
         ("verilog/accelerator_shell.v", "m_axi_program", "m_axi_programme", 1, "no pin accelerator/m_axi_program"),
     ],
 )

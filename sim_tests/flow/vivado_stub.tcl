@@ -66,6 +66,12 @@ proc add_files {args} {
 }
 proc set_property {args} {
     options set_property $args {} {-dict -name -value -objects}
+    if {[dict exists $option -dict]} {
+        foreach {name value} [dict get $option -dict] {
+            if {[regexp {PSU__USE__S_AXI_GP(\d)} $name match number] && $value} { lappend ::enabled [expr {$number - 2}] }
+            if {$name eq "CONFIG.NUM_SI"} { dict set ::slaves [lindex $rest 0] $value }
+        }
+    }
     if {[llength $rest] == 3 && [lindex $rest 0] eq "top"} {
         set ::top [lindex $rest 1]
         if {$::top ne "system_wrapper"} { set ::ports [module_ports $::top] }
@@ -123,10 +129,15 @@ proc write_hw_platform {args} { options write_hw_platform $args {-fixed -include
 
 # Block design. Pins of vendor blocks that the script may use, as UG1085 and PG201, PG247, PG164 name them.
 set vendor_pins [dict create \
-    zynq_ultra_ps_e {M_AXI_HPM0_FPD S_AXI_HP0_FPD S_AXI_HP1_FPD maxihpm0_fpd_aclk saxihp0_fpd_aclk saxihp1_fpd_aclk pl_clk0 pl_resetn0 pl_ps_irq0} \
+    zynq_ultra_ps_e {M_AXI_HPM0_FPD S_AXI_HP0_FPD S_AXI_HP1_FPD S_AXI_HP2_FPD S_AXI_HP3_FPD maxihpm0_fpd_aclk
+        saxihp0_fpd_aclk saxihp1_fpd_aclk saxihp2_fpd_aclk saxihp3_fpd_aclk pl_clk0 pl_resetn0 pl_ps_irq0} \
     proc_sys_reset {slowest_sync_clk ext_reset_in peripheral_aresetn} \
-    smartconnect {S00_AXI M00_AXI aclk aresetn}]
+    smartconnect {S00_AXI S01_AXI M00_AXI aclk aresetn}]
 set driven {}
+set buses {}
+set kinds [dict create]
+set enabled {}
+set slaves [dict create]
 
 proc create_bd_design {name} { incr ::commands }
 proc create_bd_cell {args} {
@@ -137,12 +148,13 @@ proc create_bd_cell {args} {
         set pins {}
         foreach port [module_ports [dict get $option -reference]] {
             lappend pins $port
-            if {[regexp {^([ms]_axi_[a-z]+)_} $port match bus]} { lappend pins $bus }
+            if {[regexp {^([ms]_axi_[a-z]+(?:_[0-9]+)?)_} $port match bus] && $bus ni $pins} { lappend pins $bus; lappend ::buses $bus }
         }
     } else {
         set kind [lindex [split [dict get $option -vlnv] :] 2]
         if {![dict exists $::vendor_pins $kind]} { fault "unknown block $kind" }
         set pins [dict get $::vendor_pins $kind]
+        dict set ::kinds $name $kind
     }
     dict set ::cells $name $pins
 }
@@ -171,8 +183,20 @@ proc apply_bd_automation {args} { options apply_bd_automation $args {} {-rule -c
 proc assign_bd_address {} { incr ::commands }
 proc validate_bd_design {} {
     incr ::commands
-    foreach pin {s_axi_control m_axi_program m_axi_data aclk aresetn} {
+    foreach pin [concat $::buses aclk aresetn] {
         if {"accelerator/$pin" ni $::driven} { fault "accelerator/$pin is not connected" }
+    }
+    foreach number {0 1 2 3} {
+        set used [expr {"ps/S_AXI_HP${number}_FPD" in $::driven}]
+        if {$used && $number ni $::enabled} { fault "ps/S_AXI_HP${number}_FPD is used and not enabled" }
+        if {$used && "ps/saxihp${number}_fpd_aclk" ni $::driven} { fault "ps/saxihp${number}_fpd_aclk is not connected" }
+    }
+    dict for {name kind} $::kinds {
+        if {$kind ne "smartconnect"} { continue }
+        foreach pin {aclk aresetn M00_AXI} { if {"$name/$pin" ni $::driven} { fault "$name/$pin is not connected" } }
+        for {set k 0} {$k < [dict get $::slaves $name]} {incr k} {
+            if {"$name/S0${k}_AXI" ni $::driven} { fault "$name/S0${k}_AXI is not connected" }
+        }
     }
     set ::stage validated
 }
