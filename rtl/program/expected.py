@@ -1,12 +1,13 @@
 """What every row must write, in order: the reference side of the layer-by-layer comparison.
 
-A row has two write channels. ``linear``: each result of the linear datapath, in program order; per TILE, per pass, per output channel:
+A row has two write channels. ``linear``: each result of the linear datapath, in program order; per TILE, per image, per pass, per output
+channel:
 
 * ACTIVATION: the activation, after the table        * QKV: the s8 value, word order q, k, v
-* RESIDUAL: the new residual, after the addition (for the masked class token: its unchanged value)
-* LOGITS: the s16 logit, row 0 only        * accumulate FIRST and MIDDLE: nothing
+* RESIDUAL: the new residual, after the addition (where masked, as all is when only statistics are gathered: its unchanged value)
+* LOGITS: the s16 result of the head, row ``logit_row`` only        * accumulate FIRST and MIDDLE: nothing
 
-``attention``: per ATTEND, the outputs o that the row writes, in the order of the engine (``attention_order``).
+``attention``: per ATTEND, the outputs o that the row writes, in the order of the engine: heads outer, passes inner, dims ascending.
 
 Values are 16 bits and compared modulo 2**16. Rows whose slot holds no token compute garbage: the entries are there, but not compared.
 """
@@ -24,27 +25,27 @@ from rtl.program.isa import Destination, Opcode
 
 LINEAR, ATTENTION = "linear", "attention"
 VALUE_MASK = 0xFFFF
-
-#: The (pass, head, dim) of each value that a row writes during one ATTEND, in order.
-AttentionOrder = Sequence[tuple[int, int, int]]
+EVERY_ROW = -1
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Entries:
     """The writes of one channel in program order, as row 0 sees them; arrays of equal length.
 
-    step : index in CompiledProgram.steps        tensor : index in Expected.names
-    pass_index : the row's token is pass_index * rows + row        channel : of the tensor        first_row_only : other rows skip it
+    step : index in CompiledProgram.steps        tensor : index in Expected.names, of image number ``image``
+    pass_index : the row's token is pass_index * rows + row        channel : of the tensor
+    only_row : the one row that writes it, or EVERY_ROW
     """
 
     step: np.ndarray
+    image: np.ndarray
     tensor: np.ndarray
     pass_index: np.ndarray
     channel: np.ndarray
-    first_row_only: np.ndarray
+    only_row: np.ndarray
 
     def of_row(self, row: int) -> Entries:
-        keep = slice(None) if row == 0 else ~self.first_row_only
+        keep = (self.only_row == EVERY_ROW) | (self.only_row == row)
         return Entries(**{name: values[keep] for name, values in vars(self).items()})
 
 
@@ -60,7 +61,7 @@ class Trace:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Expected:
-    """Traces of all rows, made on demand. ``flat`` holds the tensors end to end; see ``_flatten``."""
+    """Traces of all rows, made on demand. ``flat`` holds the tensors of each image end to end, s16; see ``_flatten``."""
 
     rows: int
     names: tuple[str, ...]
@@ -72,11 +73,12 @@ class Expected:
 
     def trace(self, row: int, channel: str = LINEAR) -> Trace:
         entries = self.channels[channel].of_row(row)
-        token = entries.pass_index * self.rows + row
+        slot = entries.pass_index.astype(np.int32) * self.rows + row
+        token = np.where(entries.only_row == EVERY_ROW, slot, 0)  # a logit has no token
         care = token < self.tokens[entries.tensor]
         where = self.base[entries.tensor] + token * self.width[entries.tensor] + entries.channel
         values = np.zeros(len(where), dtype=np.int64)
-        values[care] = self.flat[where[care]]
+        values[care] = self.flat[entries.image[care], where[care]]
         return Trace(entries=entries, token=token, values=values, care=care)
 
 
@@ -90,7 +92,10 @@ class Recorded:
 
 @dataclass(frozen=True, kw_only=True)
 class Mismatch:
-    """One difference. ``got`` None: the row wrote too little; ``expected`` None: too much. ``step``: index in CompiledProgram.steps."""
+    """One difference. ``got`` None: the row wrote too little; ``expected`` None: too much. ``step``: index in CompiledProgram.steps.
+
+    image : number of the image in the program, where one is known
+    """
 
     step: int
     tensor: str
@@ -100,41 +105,35 @@ class Mismatch:
     got: int | None
     expected: int | None
     cycle: int | None
+    image: int | None = None
 
     def __str__(self) -> str:
-        where = f"{self.tensor}[{self.token}, {self.channel}]"
+        image = "" if self.image is None else f"image {self.image}: "
+        where = f"{image}{self.tensor}[{self.token}, {self.channel}]"
         return f"{where}: got {self.got}, expected {self.expected}, row {self.row}, cycle {self.cycle}"
 
 
-def default_attention_order(config: AcceleratorConfig) -> list[tuple[int, int, int]]:
-    """Heads outer, passes inner, dims ascending."""
-    shape = config.shape
-    return [(p, head, dim) for head in range(shape.heads) for p in range(config.passes) for dim in range(shape.head_dim)]
-
-
-def expected_trace(
-    compiled: CompiledProgram,
-    tensors: Mapping[str, np.ndarray],
-    config: AcceleratorConfig,
-    attention_order: Sequence[AttentionOrder] | None = None,
-) -> Expected:
+def expected_trace(compiled: CompiledProgram, tensors: Sequence[Mapping[str, np.ndarray]], config: AcceleratorConfig) -> Expected:
     """Expected writes of every row.
 
-    tensors : named as in ``model.graph``; (tokens, channels), or (channels,) for the logits
-    attention_order : one order per ATTEND; None means ``default_attention_order`` for each
+    tensors : per image, named as in ``model.graph``; (tokens, channels), or (channels,) for the logits
     """
+    if len(tensors) != compiled.images:
+        raise ValueError(f"tensors must be given for every image: {len(tensors)} for {compiled.images}")
     names = tuple(dict.fromkeys(write.tensor for step in compiled.steps for write in step.writes))
     index = {name: number for number, name in enumerate(names)}
-    attends = sum(step.opcode == Opcode.ATTEND for step in compiled.steps)
-    orders: list[AttentionOrder] = [default_attention_order(config)] * attends if attention_order is None else list(attention_order)
-    if len(orders) != attends:
-        raise ValueError(f"attention_order must name one order per ATTEND: {len(orders)} for {attends}")
-    linear = [_tile_entries(number, step, compiled, index) for number, step in enumerate(compiled.steps) if step.opcode == Opcode.TILE]
+    parts: dict[str, list[Entries]] = {LINEAR: [], ATTENTION: []}
+    for number, step in enumerate(compiled.steps):
+        payload = compiled.instructions[step.instruction].payload
+        if step.opcode == Opcode.TILE:
+            parts[LINEAR].append(_tile_entries(number, step, payload, index))
+        else:
+            parts[ATTENTION].append(_attention_entries(number, step, payload, index, config.shape.head_dim))
     return Expected(
         rows=config.rows,
         names=names,
-        channels={LINEAR: _join(linear), ATTENTION: _join(list(_attention_entries(compiled, index, orders, config)))},
-        **_flatten([np.atleast_2d(tensors[name]) for name in names]),
+        channels={channel: _join(entries) for channel, entries in parts.items()},
+        **_flatten([[np.atleast_2d(each[name]) for name in names] for each in tensors]),
     )
 
 
@@ -171,6 +170,7 @@ def _mismatch(expected: Expected, trace: Trace, row: int, record: Recorded, posi
     wrote = position < len(record.values)
     return Mismatch(
         step=int(trace.entries.step[position]),
+        image=int(trace.entries.image[position]),
         tensor=expected.names[trace.entries.tensor[position]],
         token=int(trace.token[position]),
         channel=int(trace.entries.channel[position]),
@@ -186,50 +186,56 @@ def _signed(value: int) -> int:
     return ((int(value) & VALUE_MASK) ^ 0x8000) - 0x8000
 
 
-def _tile_entries(number: int, step: Step, compiled: CompiledProgram, index: Mapping[str, int]) -> Entries:
-    """Passes outer, the step's writes inner."""
-    payload = compiled.instructions[step.instruction].payload
+def _tile_entries(number: int, step: Step, payload: Mapping[str, int], index: Mapping[str, int]) -> Entries:
+    """Images outer, then passes, the step's writes inner."""
     tensor = np.concatenate([np.full(write.count, index[write.tensor]) for write in step.writes] or [np.zeros(0, dtype=np.int64)])
     channel = np.concatenate([write.first + np.arange(write.count) for write in step.writes] or [np.zeros(0, dtype=np.int64)])
     passes = payload["first_pass"] + np.arange(payload["passes"])
-    count = len(tensor) * len(passes)
-    return Entries(
-        step=np.full(count, number),
-        tensor=np.tile(tensor, len(passes)),
-        pass_index=np.repeat(passes, len(tensor)),
-        channel=np.tile(channel, len(passes)),
-        first_row_only=np.full(count, payload["destination"] == Destination.LOGITS),
+    steps, images = len(passes) * step.images, step.image + np.arange(step.images)
+    only_row = payload["logit_row"] if payload["destination"] == Destination.LOGITS else EVERY_ROW
+    return _entries(
+        step=np.full(len(tensor) * steps, number),
+        image=np.repeat(images, len(tensor) * len(passes)),
+        tensor=np.tile(tensor, steps),
+        pass_index=np.tile(np.repeat(passes, len(tensor)), step.images),
+        channel=np.tile(channel, steps),
+        only_row=np.full(len(tensor) * steps, only_row),
     )
 
 
-def _attention_entries(
-    compiled: CompiledProgram, index: Mapping[str, int], orders: list[AttentionOrder], config: AcceleratorConfig
-) -> Iterator[Entries]:
-    attends = [(number, step) for number, step in enumerate(compiled.steps) if step.opcode == Opcode.ATTEND]
-    for (number, step), order in zip(attends, orders, strict=True):
-        pass_index, head, dim = np.asarray(order, dtype=np.int64).reshape(-1, 3).T
-        yield Entries(
-            step=np.full(len(dim), number),
-            tensor=np.full(len(dim), index[step.writes[0].tensor]),
-            pass_index=pass_index,
-            channel=head * config.shape.head_dim + dim,
-            first_row_only=np.zeros(len(dim), dtype=bool),
-        )
+def _attention_entries(number: int, step: Step, payload: Mapping[str, int], index: Mapping[str, int], head_dim: int) -> Entries:
+    """Heads outer, then passes, dims inner."""
+    head, pass_index, dim = np.indices((payload["heads"], payload["passes"], head_dim)).reshape(3, -1)
+    count = len(dim)
+    return _entries(
+        step=np.full(count, number),
+        image=np.full(count, step.image),
+        tensor=np.full(count, index[step.writes[0].tensor]),
+        pass_index=pass_index,
+        channel=(payload["first_head"] + head) * head_dim + dim,
+        only_row=np.full(count, EVERY_ROW),
+    )
+
+
+#: Compact, because a pair of full-size images has half a million entries a row.
+_KINDS = {"step": np.int32, "image": np.int32, "tensor": np.int16, "pass_index": np.int8, "channel": np.int16, "only_row": np.int8}
+
+
+def _entries(**values: np.ndarray) -> Entries:
+    return Entries(**{name: values[name].astype(kind) for name, kind in _KINDS.items()})
 
 
 def _join(parts: list[Entries]) -> Entries:
-    """All parts end to end, in compact integers."""
-    kinds = {"step": np.int32, "tensor": np.int32, "pass_index": np.int64, "channel": np.int64, "first_row_only": bool}
-    joined = {name: np.concatenate([np.zeros(0, kind), *(getattr(part, name) for part in parts)]) for name, kind in kinds.items()}
-    return Entries(**{name: values.astype(kinds[name]) for name, values in joined.items()})
+    """All parts end to end."""
+    return Entries(**{name: np.concatenate([np.zeros(0, kind), *(getattr(part, name) for part in parts)]) for name, kind in _KINDS.items()})
 
 
-def _flatten(tensors: list[np.ndarray]) -> dict[str, np.ndarray]:
-    """Tensor t, (tokens[t], width[t]), starts at flat[base[t]]: element (i, c) is flat[base + i * width + c]."""
-    sizes = np.array([0, *(tensor.size for tensor in tensors)])
+def _flatten(images: list[list[np.ndarray]]) -> dict[str, np.ndarray]:
+    """Tensor t, (tokens[t], width[t]), of image n starts at flat[n, base[t]]: element (i, c) is flat[n, base + i * width + c]."""
+    sizes = np.array([0, *(tensor.size for tensor in images[0])])
     return {
-        "flat": np.concatenate([tensor.reshape(-1).astype(np.int64) for tensor in tensors]),
+        "flat": np.stack([np.concatenate([tensor.reshape(-1).astype(np.int16) for tensor in tensors]) for tensors in images]),
         "base": np.cumsum(sizes)[:-1],
-        "tokens": np.array([len(tensor) for tensor in tensors]),
-        "width": np.array([tensor.shape[1] for tensor in tensors]),
+        "tokens": np.array([len(tensor) for tensor in images[0]]),
+        "width": np.array([tensor.shape[1] for tensor in images[0]]),
     }

@@ -1,4 +1,4 @@
-"""The accelerator's memories, and what LOAD, STREAM, TILE, ATTEND and STORE do to them: ``rtl.program.isa`` in ``model.integer`` numbers."""
+"""The accelerator's memories, and what LOAD, STREAM, TILE, ATTEND and STORE do to them: ``rtl.program.isa`` with ``model.integer``."""
 
 from __future__ import annotations
 
