@@ -34,7 +34,7 @@ class Supervisor(wiring.Component):
     Timing
     ------
     `start` follows the register write by 3 cycles, or by `settle` + 3 after a reset, an error or a clear: what was in flight in the rows
-    then has come out. An error stops the machine two cycles after it is seen: `clear` stays high until the next
+    then has come out. An error stops the machine three cycles after it is seen: `clear` stays high until the next
     start, so nothing is fetched, transferred or computed any more.
     The watchdog counts cycles in which nothing is fetched, moved, computed or posted.
     """
@@ -129,11 +129,13 @@ class Supervisor(wiring.Component):
             (self.overflow, ErrorCode.COUNTER_OVERFLOW),
             (late, ErrorCode.WATCHDOG),
         )
-        found, code = Signal(), Signal.like(report.code)
-        m.d.sync += found.eq(0)
-        for cause, which in reversed(causes):
-            with m.If(cause):
-                m.d.sync += [found.eq(running & ~found), code.eq(which)]
+        found, code, any_cause, first = Signal(), Signal.like(report.code), Signal(), 0
+        seen = Signal(len(causes))
+        m.d.sync += [seen.eq(Cat(cause for cause, _ in causes)), found.eq(any_cause & running & ~found)]
+        m.d.comb += any_cause.eq(seen.any())
+        for place, (_, which) in reversed(list(enumerate(causes))):
+            first = Mux(seen[place], which, first)
+        m.d.sync += code.eq(first)
         m.d.comb += [registers.state.error.eq(found), report.code.eq(code)]
         return found
 
