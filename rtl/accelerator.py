@@ -21,7 +21,7 @@ from rtl.dma_engine import DmaEngine
 from rtl.logit_memory import LogitMemory
 from rtl.program.emitter import Counter
 from rtl.program.isa import COUNTERS
-from rtl.row import Row, RowResult, row_members
+from rtl.row import AttentionResult, Row, RowResult, finished, row_members
 from rtl.row_bus import WriteKind
 from rtl.row_feeder import ResultControl, RowFeeder, feeder_members
 from rtl.row_units import RowUnits
@@ -150,6 +150,9 @@ class Accelerator(wiring.Component):
             feeder.compute.eq(sequencer.compute),
             feeder.write_parameter.eq(dma.write_parameter),
             feeder.write_norm.eq(dma.write_norm),
+            feeder.attention_read.eq(attention.o_bus.act_read),
+            feeder.attention_output.eq(attention.o_bus.output),
+            feeder.load.eq(dma.load),
             dma.hold_position.eq(feeder.position_busy),
             dma.hold_pixel.eq(0),  # an image's activations are not used while its pixels arrive: rtl.program
         ]
@@ -234,14 +237,14 @@ class Accelerator(wiring.Component):
         results = []
         for index in range(self.config.rows):
             m.submodules[f"row_{index}"] = row = SeparateModule(ROW_MODULE, row_members(self.config))
-            result, attended = data.View(RowResult, row.result), data.View(RowResult, row.attended)
+            result, attended = data.View(RowResult, row.result), data.View(AttentionResult, row.attended)
             m.d.comb += [
                 row.index.eq(index),
                 row.i_bus.eq(bus),
                 row.i_attention.eq(attention),
                 row.i_load.eq(load),
                 self.trace_linear_valid[index].eq(result.valid),
-                self.trace_linear_value.word_select(index, 16).eq(result.value),
+                self.trace_linear_value.word_select(index, 16).eq(finished(result)),
                 self.trace_attention_valid[index].eq(attended.valid),
                 self.trace_attention_value.word_select(index, 16).eq(attended.value),
             ]

@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
-from amaranth import Module, Mux, Signal
+from amaranth import Array, Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
 
 from rtl.attention_bus import attention_bus
 from rtl.attention_config import AttentionConfig
 from rtl.config import AcceleratorConfig
-from rtl.row_bus import LoadBus, LoadKind, RowTiming, WriteKind, row_bus
+from rtl.row_bus import (
+    LANES,
+    LoadBus,
+    LoadKind,
+    RowTiming,
+    WriteKind,
+    activation_address_bits,
+    residual_address_bits,
+    row_bus,
+)
 from rtl.row_units import RowUnits
 from rtl.units.attention import Attention
 from rtl.units.token_memory import TokenMemory
 
-#: A value that a row produces this cycle: for the collectors and for layer-by-layer comparison.
-RowResult = data.StructLayout({"valid": 1, "value": 16})
+#: What the linear path finishes in this cycle. ``value``: from the requantizer, what collectors take. `finished` makes of it what is
+#: written to a memory; no row spends a multiplexer on that.
+RowResult = data.StructLayout({"valid": 1, "value": 16, "residual": 1, "updated": 16, "table": 1, "looked_up": 8})
+AttentionResult = data.StructLayout({"valid": 1, "value": 16})
+
+
+def finished(result: data.View):
+    """The finished result, s16 or zero-extended, for layer-by-layer comparison."""
+    return Mux(result.residual, result.updated, Mux(result.table, result.looked_up, result.value))
 
 
 def row_members(config: AcceleratorConfig) -> dict:
@@ -30,12 +47,12 @@ def row_members(config: AcceleratorConfig) -> dict:
         "i_load": In(LoadBus),
         "o_load": Out(LoadBus),
         "result": Out(RowResult),
-        "attended": Out(RowResult),
+        "attended": Out(AttentionResult),
     }
 
 
 class Row(wiring.Component):
-    """Composition of a row's units around its two token memories.
+    """Composition of a row's units around its token memories.
 
     Parameters
     ----------
@@ -44,7 +61,7 @@ class Row(wiring.Component):
     Members
     -------
     index : this row's number, a constant        i_bus, i_attention, i_load : from the row before; o_* : one cycle later, to the next
-    result : every finished result of the linear datapath, s16 or zero-extended        attended : every attention output written
+    result : every finished result of the linear path        attended : every attention output written
 
     Timing
     ------
@@ -63,31 +80,39 @@ class Row(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        shape, passes = self.config.shape, self.config.passes
+        config = self.config
         bus, attention_bus_, load = self._hop(m)
-        m.submodules.residuals = residuals = TokenMemory(width=16, depth=shape.embed_dim, passes=passes, readers=2, writers=2)
-        m.submodules.activations = activations = TokenMemory(width=8, depth=self.config.inputs, passes=passes, readers=2, writers=3)
-        self._load(m, load, residuals, activations)
+        m.submodules.residuals = residuals = TokenMemory(width=16, address_bits=residual_address_bits(config), memories=config.passes)
+        m.submodules.activations = activations = TokenMemory(width=8, address_bits=activation_address_bits(config), memories=config.images)
+        taken = self._addressed(m, load)
+        m.d.comb += [getattr(residuals, f"read_{index}").eq(bus.residual_read[index]) for index in range(config.passes)]
+        m.d.comb += [getattr(activations, f"read_{index}").eq(bus.activation_read[index]) for index in range(config.images)]
         self._fill(m, bus, residuals, activations)
-        self._attention(m, attention_bus_, activations)
-        self._compute(m, bus, load, residuals, activations)
+        attended = self._attention(m, bus, attention_bus_, activations)
+        self._compute(m, bus, load, residuals)
+        self._write(m, bus, load, residuals, activations, taken, attended)
         return m
 
     def _hop(self, m):
-        m.d.sync += [self.o_bus.eq(self.i_bus), self.o_attention.eq(self.i_attention), self.o_load.eq(self.i_load)]
-        return self.o_bus, self.o_attention, self.o_load
+        """The buses' registers; what shifts or rotates from row to row does so behind them."""
+        bus, load = Signal.like(self.i_bus), Signal.like(self.i_load)
+        m.d.sync += [bus.eq(self.i_bus), load.eq(self.i_load), self.o_attention.eq(self.i_attention)]
+        m.d.comb += [
+            self.o_bus.eq(bus),
+            self.o_bus.mask.eq(Cat(bus.mask[1:], bus.mask[2])),
+            self.o_bus.write.valid.eq(Cat(bus.write.valid[1:], bus.write.valid[2])),
+            self.o_load.eq(load),
+            self.o_load.data.eq(load.data.rotate_right(8)),
+            self.o_load.lanes.eq(load.lanes.rotate_right(1)),
+            self.o_load.upper.eq(load.upper.rotate_right(1)),
+        ]
+        return bus, self.o_attention, load
 
-    def _load(self, m, load, residuals, activations):
-        """Positions and pixels from the load bus into this row's memories."""
-        held = Signal.like(load)
-        m.d.sync += [held.eq(load), held.valid.eq(load.valid & (load.row == self.index))]
-        for memory, kind in ((residuals, LoadKind.POSITION), (activations, LoadKind.PIXEL)):
-            m.d.comb += [
-                memory.write_1.valid.eq(held.valid & (held.kind == kind)),
-                memory.write_1.pass_index.eq(held.pass_index),
-                memory.write_1.address.eq(held.address),
-                memory.write_1.value.eq(held.value[: memory.width]),
-            ]
+    def _addressed(self, m, load):
+        """Whether the load bus addressed this row in the cycle before."""
+        taken, group = Signal(), Mux(load.upper[0], load.group_1, load.group_0)
+        m.d.sync += taken.eq(load.lanes[0] & (group == self.index // LANES))
+        return taken
 
     def _fill(self, m, bus, residuals, activations):
         """Activations into the dot product: from their memory, or from the residuals through LayerNorm."""
@@ -95,13 +120,12 @@ class Row(wiring.Component):
         m.submodules.normalize = normalize = self.units.normalize.build()
         m.submodules.statistics = statistics = self.units.statistics.build()
         beat = dot.i_activations
-        value = Mux(bus.fill_write.normalized, normalize.o.payload, activations.data_0[: self.config.bits])
+        activation = self._of_image(activations, bus.fill_write.image)[: self.config.bits]
+        value = Mux(bus.fill_write.normalized, normalize.o.payload, activation)
         m.d.comb += [
-            residuals.read_0.eq(bus.fill_residual),
-            activations.read_0.eq(bus.fill_activation),
-            normalize.i.payload.eq(residuals.data_0),
+            normalize.i.payload.eq(self._of_pass(residuals, bus.fill_pass)),
             normalize.i.valid.eq(1),
-            statistics.pass_index.eq(bus.statistics_pass[: len(statistics.pass_index)]),
+            statistics.token.eq(self._token(bus.statistics_token)),
             normalize.minus_mean2.eq(statistics.minus_mean2),
             normalize.rsqrt.eq(statistics.rsqrt),
             normalize.gamma.eq(bus.gamma),
@@ -112,33 +136,36 @@ class Row(wiring.Component):
             beat.payload.first.eq(bus.fill_write.first),
         ]
 
-    def _attention(self, m, bus, activations):
-        m.submodules.attention = attention = Attention(self.attention_config, self.units.technology)
-        write = attention.act_write
-        m.d.comb += [
-            attention.i_bus.eq(bus),
-            activations.read_1.valid.eq(attention.act_read.enable),
-            activations.read_1.pass_index.eq(attention.act_read.pass_index),
-            activations.read_1.address.eq(attention.act_read.address),
-            attention.act_data.eq(activations.data_1),
-            activations.write_2.valid.eq(write.valid),
-            activations.write_2.pass_index.eq(write.pass_index),
-            activations.write_2.address.eq(write.address),
-            activations.write_2.value.eq(write.value),
-            self.attended.valid.eq(write.valid),
-            self.attended.value.eq(write.value),
-        ]
+    def _of_pass(self, residuals, pass_index):
+        words = [getattr(residuals, f"data_{index}") for index in range(self.config.passes)]
+        return Array(words)[pass_index[: ceil_log2(len(words))]] if len(words) > 1 else words[0]
 
-    def _compute(self, m, bus, load, residuals, activations):
-        """Dot product, Horner and K-tiles, requantizer, then table or residual sum, then the memories."""
+    def _of_image(self, activations, image):
+        words = [getattr(activations, f"data_{index}") for index in range(self.config.images)]
+        return Mux(image, words[1], words[0]) if len(words) > 1 else words[0]
+
+    def _token(self, token):
+        """Place of a token's statistics."""
+        return Cat(token.pass_index[: ceil_log2(self.config.passes)], token.image) if self.config.images > 1 else token.pass_index
+
+    def _attention(self, m, bus, attention_bus_, activations):
+        m.submodules.attention = attention = Attention(self.attention_config, self.units.technology)
+        m.d.comb += [
+            attention.i_bus.eq(attention_bus_),
+            attention.act_data.eq(self._of_image(activations, bus.query_image)),
+            self.attended.valid.eq(attention.act_write.valid),
+            self.attended.value.eq(attention.act_write.value),
+        ]
+        return attention.act_write.value
+
+    def _compute(self, m, bus, load, residuals):
+        """Dot product, Horner and K-tiles, requantizer, then table or residual sum."""
         dot = m.submodules.xnor_matmul
         m.submodules.accumulate = accumulate = self.units.accumulate.build()
         m.submodules.requantize = requantize = self.units.requantize.build()
         m.submodules.table = table = self.units.table.build()
         m.submodules.residual = residual = self.units.residual.build()
-        first_row, masked = Signal(), Signal()
         m.d.comb += [
-            first_row.eq(self.index == 0),
             dot.i_weights.valid.eq(bus.weights.valid),
             dot.i_weights.payload.weights.eq(bus.weights.weights),
             dot.i_weights.payload.bank.eq(bus.weights.bank),
@@ -151,45 +178,50 @@ class Row(wiring.Component):
             requantize.multiplier.eq(bus.multiplier),
             requantize.shift.eq(bus.shift),
             requantize.limits.eq(bus.limits),
-            residuals.read_1.valid.eq(0),
-            residuals.read_1.pass_index.eq(bus.residual_read.pass_index),
-            residuals.read_1.address.eq(bus.residual_read.address),
-            masked.eq(bus.mask & first_row),
-            residual.i.payload.residual.eq(residuals.data_1),
-            residual.i.payload.update.eq(Mux(masked, 0, requantize.o.payload.as_signed())),
+            residual.i.payload.residual.eq(self._of_pass(residuals, bus.residual_pass)),
+            residual.i.payload.update.eq(Mux(bus.mask[0], 0, requantize.o.payload.as_signed())),
             residual.i.valid.eq(1),
+            residual.replace.eq(bus.position),
+            residual.replacement.eq(load.data[:16]),
             table.i.payload.index.eq(requantize.o.payload[:8]),
             table.i.payload.set.eq(bus.table_set),
             table.i.valid.eq(1),
             table.i_write.valid.eq(load.valid & (load.kind == LoadKind.TABLE)),
-            table.i_write.payload.address.eq(load.address[:8]),
-            table.i_write.payload.set.eq(load.address[8]),
-            table.i_write.payload.value.eq(load.value[:8]),
+            table.i_write.payload.address.eq(load.token.address[:8]),
+            table.i_write.payload.set.eq(load.token.address[8]),
+            table.i_write.payload.value.eq(load.data[:8]),
         ]
-        self._write(m, bus, requantize.o.payload, residual.o.payload, table.o.payload, residuals, activations, first_row)
 
-    def _write(self, m, bus, quantized, updated, looked_up, residuals, activations, first_row):
+    def _write(self, m, bus, load, residuals, activations, taken, attended):
         """The last stage: where the result of this cycle goes."""
-        statistics = m.submodules.statistics
-        plain, value = Signal(16), Signal(16)
-        write = bus.write
-        to_residual, to_activation = write.kind == WriteKind.RESIDUAL, write.kind == WriteKind.ACTIVATION
-        m.d.sync += plain.eq(quantized)
+        requantize, table, residual, statistics = (m.submodules[name] for name in ("requantize", "table", "residual", "statistics"))
+        plain, updated, write = Signal(16, reset_less=True), residual.o.payload, bus.write
+        pixel = load.data[8 - self.config.bits : 8]
+        m.d.sync += plain.eq(requantize.o.payload)
+        for index in range(self.config.passes):
+            m.d.comb += [
+                getattr(residuals, f"write_{index}").eq(bus.residual_write.linear[index] | (bus.residual_write.position[index] & taken)),
+                getattr(residuals, f"write_address_{index}").eq(bus.residual_write.address),
+                getattr(residuals, f"value_{index}").eq(updated),
+            ]
+        for index in range(self.config.images):
+            port, value = bus.activation_write[index], Signal(8, name=f"activation_{index}", reset_less=True)
+            m.d.sync += value.eq(Array([plain[:8], table.o.payload, attended, pixel])[bus.activation_source[index].as_value()])
+            m.d.comb += [
+                getattr(activations, f"write_{index}").eq(port.valid | (port.pixel & taken)),
+                getattr(activations, f"write_address_{index}").eq(port.address),
+                getattr(activations, f"value_{index}").eq(value),
+            ]
         m.d.comb += [
-            value.eq(Mux(to_residual, updated, Mux(write.table_enable, looked_up, plain))),
-            residuals.write_0.valid.eq(to_residual),
-            residuals.write_0.pass_index.eq(write.pass_index),
-            residuals.write_0.address.eq(write.address),
-            residuals.write_0.value.eq(updated),
-            activations.write_0.valid.eq(to_activation),
-            activations.write_0.pass_index.eq(write.pass_index),
-            activations.write_0.address.eq(write.address),
-            activations.write_0.value.eq(value[:8]),
-            statistics.i.valid.eq(to_residual),
+            statistics.i.valid.eq(write.kind == WriteKind.RESIDUAL),
             statistics.i.payload.value.eq(updated),
-            statistics.i.payload.pass_index.eq(write.pass_index[: len(statistics.i.payload.pass_index)]),
+            statistics.i.payload.token.eq(self._token(write.token)),
             statistics.i.payload.first.eq(write.statistics_first),
             statistics.i.payload.last.eq(write.statistics_last),
-            self.result.valid.eq((write.kind != WriteKind.NONE) & ((write.kind != WriteKind.LOGIT) | first_row)),
-            self.result.value.eq(value),
+            self.result.valid.eq(write.valid[0]),
+            self.result.value.eq(plain),
+            self.result.residual.eq(write.kind == WriteKind.RESIDUAL),
+            self.result.updated.eq(updated),
+            self.result.table.eq(write.table_enable),
+            self.result.looked_up.eq(table.o.payload),
         ]

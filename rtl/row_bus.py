@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from amaranth import signed, unsigned
 from amaranth.lib import data
 from amaranth.lib import enum as amaranth_enum
+from amaranth.utils import ceil_log2
 
 from model.integer import BIAS_BITS, MULTIPLIER_BITS
 from rtl.config import AcceleratorConfig
@@ -61,17 +62,58 @@ LoadBus = data.StructLayout(
 )
 
 
+class ActivationSource(amaranth_enum.Enum, shape=unsigned(2)):
+    """Which value a row's activation memory takes."""
+
+    PLAIN = 0
+    TABLE = 1
+    ATTENTION = 2
+    PIXEL = 3
+
+
+def residual_address_bits(config: AcceleratorConfig) -> int:
+    """Address in the residual memory of a pass: {channel, image}, channel in the low bits."""
+    return ceil_log2(config.shape.embed_dim) + (config.images - 1)
+
+
+def activation_channels(config: AcceleratorConfig) -> int:
+    """Channels of a token in activation memory: the row's inputs, or a whole patch."""
+    return max(config.inputs, config.shape.patch_dim)
+
+
+def activation_address_bits(config: AcceleratorConfig) -> int:
+    """Address in the activation memory of an image: {channel, pass}, channel in the low bits."""
+    return ceil_log2(activation_channels(config)) + ceil_log2(config.passes)
+
+
 def row_bus(config: AcceleratorConfig) -> data.StructLayout:
-    """Layout of the row bus. Offsets: fill fields behind the fill command, compute fields behind the compute command (`RowTiming`)."""
+    """Layout of the row bus.
+
+    Offsets are those of `RowTiming`: fill fields behind the fill command, compute fields behind the compute command, attention fields with
+    the attention bus and load fields with the load bus. Who accesses a memory in a cycle is the same in every row, up to the hop, so one
+    field per memory port is enough: `rtl.token_ports` merges the clients once, in front of row 0.
+
+    Fields that differ from row to row do so by shifting: a row passes ``(a, b, c)`` on as ``(b, c, c)``.
+    """
+    residual_bits, activation_bits = residual_address_bits(config), activation_address_bits(config)
     return data.StructLayout(
         {
+            # memories: residuals of each pass, activations of each image
+            "residual_read": data.ArrayLayout(residual_bits, config.passes),
+            "residual_write": data.StructLayout(  # which pass, one-hot: from the linear path, from the load bus
+                {"linear": config.passes, "position": config.passes, "address": residual_bits}
+            ),
+            "activation_read": data.ArrayLayout(activation_bits, config.images),
+            "activation_source": data.ArrayLayout(ActivationSource, config.images),  # one cycle before activation_write
+            "activation_write": data.ArrayLayout(
+                data.StructLayout({"valid": 1, "pixel": 1, "address": activation_bits}), config.images
+            ),  # valid: linear or attention; pixel: if the load bus addressed this row
             # fill
-            "fill_residual": data.StructLayout({"valid": 1, **TokenAddress.members}),
+            "fill_pass": PASS_BITS,  # of the residual that was read in the cycle before
             "statistics_token": data.StructLayout({"image": 1, "pass_index": PASS_BITS}),
             "gamma": signed(16),
             "beta": signed(16),
-            "fill_activation": data.StructLayout({"valid": 1, **TokenAddress.members}),
-            "fill_write": data.StructLayout({"valid": 1, "normalized": 1, "zero": 1, "bank": 1, "first": 1}),
+            "fill_write": data.StructLayout({"valid": 1, "normalized": 1, "zero": 1, "image": 1, "bank": 1, "first": 1}),
             # compute
             "weights": data.StructLayout({"valid": 1, "bank": 1, "weights": config.inputs}),
             "plane_first": 1,
@@ -80,18 +122,22 @@ def row_bus(config: AcceleratorConfig) -> data.StructLayout:
             "multiplier": unsigned(MULTIPLIER_BITS),
             "shift": 2,
             "limits": 2,
-            "residual_read": TokenAddress,
-            "mask": 2,  # isa.Mask, NONE after pass 0 where it holds there alone
+            "residual_pass": PASS_BITS,  # of the residual that was read in the cycle before
+            "mask": 3,  # no residual update in (this row, the next row, the rows behind it)
+            "position": 1,  # the residual comes from the load bus
             "table_set": 1,
             "write": data.StructLayout(
                 {
+                    "valid": 3,  # in (this row, the next row, the rows behind it)
                     "kind": WriteKind,
-                    **TokenAddress.members,
                     "table_enable": 1,
+                    "token": data.StructLayout({"image": 1, "pass_index": PASS_BITS}),
                     "statistics_first": 1,
                     "statistics_last": 1,
                 }
             ),
+            # attention
+            "query_image": 1,  # of the activation that attention read in the cycle before
         }
     )
 

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from amaranth import Module, Signal, Value, signed, unsigned
+from amaranth import Cat, Module, Signal, Value, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from model.integer import BIAS_BITS, MULTIPLIER_BITS
 from rtl.config import AcceleratorConfig
-from rtl.row_bus import CHANNEL_BITS, PASS_BITS, ComputeCommand, FillCommand, RowTiming, WriteKind, row_bus
+from rtl.program.isa import Mask
+from rtl.row_bus import ComputeCommand, FillCommand, RowTiming, TokenAddress, WriteKind, row_bus
+from rtl.token_ports import FIELDS, TokenPorts, client_members
 
 #: One 64-bit PARAMETER item without its unused top bits.
 Parameter = data.StructLayout({"multiplier": unsigned(MULTIPLIER_BITS), "shift": 2, "bias": signed(BIAS_BITS)})
 #: One 32-bit NORM item.
 NormPair = data.StructLayout({"gamma": signed(16), "beta": signed(16)})
 #: What leaves row 0 in this cycle: for the key/value collector and the logit memory.
-ResultControl = data.StructLayout({"kind": WriteKind, "pass_index": PASS_BITS, "address": CHANNEL_BITS, "head": 8, "dim": 8})
+ResultControl = data.StructLayout({"kind": WriteKind, **TokenAddress.members, "head": 8, "dim": 8, "logit_row": 1})
 
 
 def memory_write(shape) -> data.StructLayout:
@@ -38,9 +40,10 @@ def feeder_members(config: AcceleratorConfig) -> dict:
     return {
         "fill": In(FillCommand),
         "compute": In(ComputeCommand),
-        "write_weight": In(memory_write(unsigned(config.inputs))),
+        **{f"write_weight_{port}": In(memory_write(unsigned(config.slice_inputs))) for port in range(config.weight_ports)},
         "write_parameter": In(memory_write(Parameter)),
         "write_norm": In(memory_write(NormPair)),
+        **client_members(config),
         "bus": Out(row_bus(config)),
         "result": Out(ResultControl),
     }
@@ -56,7 +59,8 @@ class RowFeeder(wiring.Component):
     Members
     -------
     fill, compute : commands from the sequencer
-    write_weight, write_parameter, write_norm : {valid, address, data} from the loader
+    write_weight_<p>, write_parameter, write_norm : {valid, address, data}; slice p of a weight word comes over weight port p
+    attention_read, attention_output, load, position_busy : see `rtl.token_ports`
     bus : row 0's bus        result : what row 0's `write` field of this cycle means to the collector
 
     Timing
@@ -71,31 +75,38 @@ class RowFeeder(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        self._fill_fields(m)
+        m.submodules.ports = ports = TokenPorts(self.config)
+        m.d.comb += [getattr(self.bus, name).eq(getattr(ports, name)) for name in FIELDS]
+        m.d.comb += [
+            ports.attention_read.eq(self.attention_read),
+            ports.attention_output.eq(self.attention_output),
+            ports.load.eq(self.load),
+            self.position_busy.eq(ports.position_busy),
+        ]
+        self._fill_fields(m, ports)
         command = delayed(m, self.compute, self.timing.compute_delay - 1, "compute")
         self._weight_fields(m, command)
-        self._result_fields(m, delayed(m, command, 1, "row_compute"))
+        self._result_fields(m, delayed(m, command, 1, "row_compute"), ports)
         return m
 
-    def _fill_fields(self, m):
+    def _fill_fields(self, m, ports):
         timing, bus, fill = self.timing, self.bus, self.fill
         norm = self._memory(m, "norms", NormPair, 4 * self.config.shape.embed_dim, self.write_norm)
         m.d.comb += norm.addr.eq(delayed(m, fill.norm_address, timing.fill_gamma - 1, "norm_address"))
-        address = delayed(m, fill, timing.fill_activation, "fill_activation")
+        token = Signal.like(bus.statistics_token)
+        m.d.comb += [token.image.eq(fill.image), token.pass_index.eq(fill.pass_index)]
         write = delayed(m, fill, timing.fill_write, "fill_write")
         m.d.comb += [
-            bus.fill_residual.valid.eq(fill.valid & fill.normalized),
-            bus.fill_residual.pass_index.eq(fill.pass_index),
-            bus.fill_residual.address.eq(fill.address),
-            bus.statistics_pass.eq(delayed(m, fill.pass_index, timing.fill_statistics, "statistics_pass")),
+            ports.fill.eq(fill),
+            ports.fill_activation.eq(delayed(m, fill, timing.fill_activation, "fill_activation")),
+            bus.fill_pass.eq(delayed(m, fill.pass_index, 1, "fill_pass")),
+            bus.statistics_token.eq(delayed(m, token, timing.fill_statistics, "statistics_token")),
             bus.gamma.eq(norm.data.gamma),
             bus.beta.eq(norm.data.beta),
-            bus.fill_activation.valid.eq(address.valid & ~address.normalized),
-            bus.fill_activation.pass_index.eq(address.pass_index),
-            bus.fill_activation.address.eq(address.address),
             bus.fill_write.valid.eq(write.valid),
             bus.fill_write.normalized.eq(write.normalized),
             bus.fill_write.zero.eq(write.zero),
+            bus.fill_write.image.eq(write.image),
             bus.fill_write.bank.eq(write.bank),
             bus.fill_write.first.eq(write.first),
         ]
@@ -103,22 +114,26 @@ class RowFeeder(wiring.Component):
     def _weight_fields(self, m, early):
         """`early` is the compute command one cycle before its word is on the bus."""
         timing, bus = self.timing, self.bus
-        weights = self._memory(m, "weights", unsigned(self.config.inputs), self.config.weight_words, self.write_weight)
+        words = []
+        for port in range(self.config.weight_ports):
+            write = getattr(self, f"write_weight_{port}")
+            weights = self._memory(m, f"weights_{port}", unsigned(self.config.slice_inputs), self.config.weight_words, write)
+            m.d.comb += weights.addr.eq(early.weight_address)
+            words.append(weights.data)
         parameters = self._memory(m, "parameters", Parameter, self.config.weight_words, self.write_parameter)
         word = delayed(m, early, 1, "weight")
         parameter = parameters.data
         m.d.comb += [
-            weights.addr.eq(early.weight_address),
             parameters.addr.eq(delayed(m, early.weight_address, timing.bias, "parameter_address")),
             bus.weights.valid.eq(word.valid),
             bus.weights.bank.eq(word.bank),
-            bus.weights.weights.eq(weights.data),
+            bus.weights.weights.eq(Cat(words)),
             bus.bias.eq(parameter.bias),
             bus.multiplier.eq(delayed(m, parameter.multiplier, timing.multiplier - timing.bias, "multiplier")),
             bus.shift.eq(delayed(m, parameter.shift, timing.shift - timing.bias, "shift")),
         ]
 
-    def _result_fields(self, m, command):
+    def _result_fields(self, m, command, ports):
         """`command` is the compute command of the word that is on the bus."""
         timing, bus = self.timing, self.bus
         plane = delayed(m, command, timing.plane, "plane")
@@ -127,28 +142,33 @@ class RowFeeder(wiring.Component):
         result = delayed(m, read, 1, "result")
         write = delayed(m, result, timing.write - timing.result, "write")
         m.d.comb += [
+            ports.read.eq(read),
+            ports.result.eq(result),
+            ports.write.eq(write),
             bus.plane_first.eq(plane.plane_first),
             bus.accumulate.pass_index.eq(plane.pass_index),
             bus.accumulate.address.eq(plane.accumulator_address),
             bus.accumulate.add.eq(plane.add),
             bus.accumulate.write.eq(plane.store),
             bus.limits.eq(limits),
-            bus.residual_read.pass_index.eq(read.pass_index),
-            bus.residual_read.address.eq(read.address),
-            bus.mask.eq(result.mask),
+            bus.residual_pass.eq(result.pass_index),
+            bus.mask.eq(Cat(result.mask >= Mask.ROW_0, result.mask >= Mask.ROWS_0_1, result.mask == Mask.ALL)),
             bus.table_set.eq(result.table_set),
             bus.write.kind.eq(write.kind),
-            bus.write.pass_index.eq(write.pass_index),
-            bus.write.address.eq(write.address),
+            bus.write.valid.eq(self._who_writes(write)),
             bus.write.table_enable.eq(write.table_enable),
+            bus.write.token.image.eq(write.image),
+            bus.write.token.pass_index.eq(write.pass_index),
             bus.write.statistics_first.eq(write.statistics_first),
             bus.write.statistics_last.eq(write.statistics_last),
-            self.result.kind.eq(write.kind),
-            self.result.pass_index.eq(write.pass_index),
-            self.result.address.eq(write.address),
-            self.result.head.eq(write.head),
-            self.result.dim.eq(write.dim),
         ]
+        m.d.comb += [getattr(self.result, name).eq(getattr(write, name)) for name in ResultControl.members]
+
+    def _who_writes(self, write):
+        """(row 0, row 1, the others): everybody, or the row of the logits."""
+        logit = write.kind == WriteKind.LOGIT
+        everybody = (write.kind != WriteKind.NONE) & ~logit
+        return Cat(everybody | (logit & ~write.logit_row), everybody | (logit & write.logit_row), everybody)
 
     def _memory(self, m, name, shape, depth, write):
         """A one-read one-write memory; returns its read port, whose data follow the address by one cycle."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+from amaranth.utils import ceil_log2
+
 from rtl.config import AcceleratorConfig
 from rtl.row_bus import RowTiming
 from rtl.tech import dsp48e2
@@ -15,6 +17,9 @@ from rtl.units.lookup import LookupConfig
 from rtl.units.requantize import Requantize, RequantizeConfig
 from rtl.units.residual import Residual, ResidualConfig
 from rtl.units.xnor_matmul import STRATEGIES, XnorMatmulConfig
+
+#: Magnitude of the largest patch weight: 8 planes.
+PATCH_WEIGHT = 255
 
 #: Name -> what tables, adders and multipliers are made of.
 TECHNOLOGIES = {"generic": dsp48e2.generic, "ultrascale": dsp48e2.ultrascale}
@@ -38,13 +43,16 @@ class RowUnits:
 
     @cached_property
     def accumulate(self) -> AccumulateConfig:
-        shape = self.config.shape
+        """Layers that take several K-tiles: FC2, and long patches, whose weights have 8 planes."""
+        shape, activation = self.config.shape, (1 << self.config.bits) - 1
+        hidden = shape.hidden_dim if shape.hidden_dim > self.config.hidden_tile else 0
+        patch = shape.patch_dim if shape.patch_dim > self.config.inputs else 0
         return AccumulateConfig(
             inputs=self.config.inputs,
             bits=self.config.bits,
             channels=shape.embed_dim,
             passes=self.config.passes,
-            terms=shape.hidden_dim if shape.hidden_dim > self.config.hidden_tile else 0,
+            largest=max(hidden * activation, patch * activation * PATCH_WEIGHT),
         )
 
     @cached_property
@@ -61,7 +69,8 @@ class RowUnits:
 
     @cached_property
     def statistics(self) -> LayerNormStatisticsConfig:
-        return LayerNormStatisticsConfig(embed_dim=self.config.shape.embed_dim, passes=self.config.passes, technology=self.technology)
+        tokens = self.config.images << ceil_log2(self.config.passes)
+        return LayerNormStatisticsConfig(embed_dim=self.config.shape.embed_dim, tokens=tokens, technology=self.technology)
 
     @cached_property
     def normalize(self) -> LayerNormNormalizeConfig:

@@ -23,19 +23,19 @@ class AccumulateConfig:
     inputs, bits : of the dot product
     channels : output channels that the memory holds per pass
     passes : tokens per row
-    terms : the widest sum over K-tiles, in activations (hidden_dim); 0 builds no memory
+    largest : magnitude of the largest sum over K-tiles; 0 builds no memory
     """
 
     inputs: int = 64
     bits: int = 8
     channels: int = 64
     passes: int = 3
-    terms: int = 256
+    largest: int = 256 * 255
 
     def __post_init__(self) -> None:
         require(1 <= self.bits <= 8, "bits must be 1..8", self.bits, "choose a width in that range")
         require(self.inputs >= 1 and self.channels >= 1 and self.passes >= 1, "sizes must be positive", self.inputs, "use at least 1")
-        require(self.partial_shape.width <= ACCUMULATOR_BITS, "a K-tile sum must fit the accumulator", self.terms, "use fewer bits")
+        require(self.partial_shape.width <= ACCUMULATOR_BITS, "a K-tile sum must fit the accumulator", self.largest, "use fewer bits")
 
     @property
     def sum_shape(self):
@@ -43,8 +43,8 @@ class AccumulateConfig:
 
     @property
     def partial_shape(self):
-        """A sum over K-tiles of ``terms`` activations, each times plus or minus one."""
-        return signed_for(max(self.terms, 1) * ((1 << self.bits) - 1))
+        """A sum over K-tiles."""
+        return signed_for(max(self.largest, 1))
 
     def build(self) -> Accumulate:
         return Accumulate(self)
@@ -92,7 +92,7 @@ class Accumulate(wiring.Component):
         m.d.comb += twice.eq(Cat(0, horner[:-1]).as_signed())
         # The operand without a gate comes first: the carry chain takes it as it is, and the gate shares the adder's LUT.
         m.d.sync += horner.eq(self.i + Mux(self.plane_first, 0, twice))
-        if not self.config.terms:
+        if not self.config.largest:
             m.d.sync += self.o.eq(horner)
             return m
 

@@ -55,23 +55,23 @@ class LayerNormStatisticsConfig:
     Parameters
     ----------
     embed_dim : values per token, a multiple of 4 up to 1024
-    passes : tokens whose sums and results are kept
+    tokens : whose results are kept
     technology : of the multipliers, see `rtl.tech.dsp48e2`
     """
 
     embed_dim: int = 768
-    passes: int = 3
+    tokens: int = 6
     technology: object = generic
 
     def __post_init__(self) -> None:
         require(self.embed_dim % 4 == 0, "embed_dim must be a multiple of 4", self.embed_dim, "round it up")
         allowed = f"embed_dim must be 4..{MAXIMUM_EMBED_DIM}"
         require(4 <= self.embed_dim <= MAXIMUM_EMBED_DIM, allowed, self.embed_dim, "choose a narrower network")
-        require(1 <= self.passes <= 16, "passes must be 1..16", self.passes, "use more rows")
+        require(1 <= self.tokens <= 32, "tokens must be 1..32", self.tokens, "use more rows")
 
     @property
-    def pass_bits(self) -> int:
-        return max(1, ceil_log2(self.passes))
+    def token_bits(self) -> int:
+        return max(1, ceil_log2(self.tokens))
 
     @property
     def root_divide(self) -> RootDivideConfig:
@@ -88,7 +88,9 @@ class LayerNormStatisticsConfig:
 
 
 class LayerNormStatistics(wiring.Component):
-    """-mean2 and rsqrt of every token, from its residuals in any order. Two DSPs: one squares, one serves the two products at the end.
+    """-mean2 and rsqrt of every token, from its residuals in any order, one token after the other.
+
+    Two DSPs: one squares, one serves the two products at the end.
 
     Parameters
     ----------
@@ -96,18 +98,17 @@ class LayerNormStatistics(wiring.Component):
 
     Members
     -------
-    i : In(stream of {value: signed 16, pass_index, first: 1, last: 1}): ``first`` drops the old sums of the pass,
-        ``last`` completes the token
-    pass_index : In(pass_bits): the token to read
-    minus_mean2 : Out(signed 18), -mean2 of ``pass_index`` in the same cycle
-    rsqrt : Out(unsigned 26), of ``pass_index`` of the cycle before
+    i : In(stream of {value: signed 16, token, first: 1, last: 1}): the values of one token after the other, from ``first`` to ``last``
+    token : In(token_bits): the token to read
+    minus_mean2 : Out(signed 18), -mean2 of ``token`` in the same cycle
+    rsqrt : Out(unsigned 26), of ``token`` of the cycle before
 
     Timing
     ------
-    A value per cycle without gaps, also where the pass changes: sums are read, added to and written in one cycle.
+    A value per cycle without gaps, also where the token changes.
     The results of a token are on the read side ``finish_latency`` cycles after its ``last``, and stay until the
-    next token of that pass has finished.
-    Law: a ``last`` comes ``finish_latency`` or more cycles after the one before. Other values may come meanwhile, of any pass.
+    next token in that place has finished.
+    Law: a ``last`` comes ``finish_latency`` or more cycles after the one before. Other values may come meanwhile.
     With n = energy_bits / 2 = 21 for 512 < embed_dim <= 1024, the cycles after ``last`` are::
 
         1..5     mean2                    squares of the last value arrive in 4
@@ -124,7 +125,7 @@ class LayerNormStatistics(wiring.Component):
 
     Raises
     ------
-    InputError : embed_dim or passes out of range.
+    InputError : embed_dim or tokens out of range.
 
     Resources, embed_dim = 768, 3 passes, yosys, before place-and-route: 246 LUT (72 memory, 7 shift registers), 264 FF, 2 DSP48E2;
     slowest stage 2.3 ns in our model, from the pass index through the memory of sum2 and its adder.
@@ -132,15 +133,15 @@ class LayerNormStatistics(wiring.Component):
     Source: model/integer.py, layernorm_statistics.
     """
 
-    OFFSETS = {"pass_index": 0}
+    OFFSETS = {"token": 0}
 
     def __init__(self, config: LayerNormStatisticsConfig):
         self.config = config
-        beat = {"value": signed(integer.RESIDUAL_BITS), "pass_index": config.pass_bits, "first": 1, "last": 1}
+        beat = {"value": signed(integer.RESIDUAL_BITS), "token": config.token_bits, "first": 1, "last": 1}
         super().__init__(
             {
                 "i": In(stream.Signature(data.StructLayout(beat), always_ready=True)),
-                "pass_index": In(config.pass_bits),
+                "token": In(config.token_bits),
                 "minus_mean2": Out(signed(MEAN2_BITS)),
                 "rsqrt": Out(integer.RSQRT_BITS),
             }
@@ -155,7 +156,7 @@ class LayerNormStatistics(wiring.Component):
         beat = self.i.p
         m.submodules.square = square = MultiplyAdd(self.config.technology, c_width=1)
         m.d.comb += [square.a.eq(beat.value), square.b.eq(beat.value)]
-        controls = {"pass_index": beat.pass_index, "first": beat.first, "valid": self.i.valid, "last": self.i.valid & beat.last}
+        controls = {"first": beat.first, "valid": self.i.valid, "last": self.i.valid & beat.last}
         late = {name: delay(m, value, square.latency, name=f"squared_{name}") for name, value in controls.items()}
 
         squares = square.p[: 2 * integer.RESIDUAL_BITS - 1]
@@ -163,32 +164,26 @@ class LayerNormStatistics(wiring.Component):
         sum2 = self._accumulate(m, "sum2", sum2_shape(self.config.embed_dim), squares, **late)
         minus_mean2, rsqrt, done = self._finish(m, sum1, sum2, controls["last"], late["last"])
 
-        token_pass = Signal(self.config.pass_bits, reset_less=True)
+        finishing = Signal(self.config.token_bits, reset_less=True)
         with m.If(controls["last"]):
-            m.d.sync += token_pass.eq(beat.pass_index)
-        rsqrt_pass = delay(m, self.pass_index, 1, name="rsqrt_pass")
-        stored = (("minus_means", minus_mean2, self.minus_mean2, self.pass_index), ("rsqrts", rsqrt, self.rsqrt, rsqrt_pass))
-        for name, value, port, read_pass in stored:
+            m.d.sync += finishing.eq(beat.token)
+        rsqrt_token = delay(m, self.token, 1, name="rsqrt_token")
+        stored = (("minus_means", minus_mean2, self.minus_mean2, self.token), ("rsqrts", rsqrt, self.rsqrt, rsqrt_token))
+        for name, value, port, read_token in stored:
             m.submodules[name] = results = self._memory(value.shape())
             read, write = results.read_port(domain="comb"), results.write_port()
-            m.d.comb += [write.addr.eq(token_pass), write.data.eq(value), write.en.eq(done), read.addr.eq(read_pass), port.eq(read.data)]
+            m.d.comb += [write.addr.eq(finishing), write.data.eq(value), write.en.eq(done), read.addr.eq(read_token), port.eq(read.data)]
         return m
 
     def _memory(self, shape):
-        return Memory(shape=shape, depth=1 << self.config.pass_bits, init=[], attrs={"ram_style": "distributed"})
+        return Memory(shape=shape, depth=1 << self.config.token_bits, init=[], attrs={"ram_style": "distributed"})
 
-    def _accumulate(self, m, name, shape, term, *, pass_index, first, valid, last):
-        """The sum of a pass, this one included: one LUT memory, read, added to and written in the same cycle."""
-        m.submodules[name] = sums = self._memory(shape)
-        read, write = sums.read_port(domain="comb"), sums.write_port()
-        total = Signal(shape, name=f"{name}_total")
-        m.d.comb += [
-            read.addr.eq(pass_index),
-            total.eq(Mux(first, 0, read.data) + term),
-            write.addr.eq(pass_index),
-            write.data.eq(total),
-            write.en.eq(valid),
-        ]
+    def _accumulate(self, m, name, shape, term, *, first, valid, last):
+        """The sum of the token so far, this value included."""
+        total, kept = Signal(shape, name=f"{name}_total"), Signal(shape, name=name, reset_less=True)
+        m.d.comb += total.eq(term + Mux(first, 0, kept))
+        with m.If(valid):
+            m.d.sync += kept.eq(total)
         return total
 
     def _finish(self, m, sum1, sum2, last1, last2):

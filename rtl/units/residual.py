@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from amaranth.hdl import Module, signed
+from amaranth.hdl import Module, Mux, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -23,7 +23,7 @@ class ResidualConfig:
 
 
 class Residual(wiring.Component):
-    """Saturating sum of two signed 16-bit values.
+    """Saturating sum of two signed 16-bit values, or a third value in its place.
 
     Parameters
     ----------
@@ -32,6 +32,7 @@ class Residual(wiring.Component):
     Members
     -------
     i : In(stream of {residual: signed 16, update: signed 16})
+    replace, replacement : In(1), In(signed 16): with i, the output is the replacement
     o : Out(stream of signed 16)
 
     Timing
@@ -51,6 +52,8 @@ class Residual(wiring.Component):
         super().__init__(
             {
                 "i": In(stream.Signature(TERMS, always_ready=True)),
+                "replace": In(1),
+                "replacement": In(signed(RESIDUAL_BITS)),
                 "o": Out(stream.Signature(signed(RESIDUAL_BITS), always_ready=True)),
             }
         )
@@ -58,6 +61,7 @@ class Residual(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         total = self.i.p.residual + self.i.p.update
-        m.d.sync += self.o.payload.eq(narrow(m, total, signed(RESIDUAL_BITS), name="saturated"))
+        saturated = narrow(m, total, signed(RESIDUAL_BITS), name="saturated")
+        m.d.sync += self.o.payload.eq(Mux(self.replace, self.replacement, saturated))
         m.d.comb += self.o.valid.eq(delay(m, self.i.valid, self.latency, name="valid", reset=True))
         return m

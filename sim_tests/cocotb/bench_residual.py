@@ -21,11 +21,16 @@ async def matches_model(dut, data: str, stall: str) -> None:
         residual, update = (axis.ravel() for axis in np.meshgrid(EXTREMES, EXTREMES))
     idle_stream(dut, sources=["i"], sinks=[])
     await start(dut)
+    replace, replacement = numbers.random(residual.size) < 0.2, numbers.integers(0, 1 << 16, residual.size)
     await check_pipeline(
         dut,
         stream="i",
-        columns={"i__payload": ((residual & 0xFFFF) | (update & 0xFFFF) << 16, 0)},
-        expected=[int(value) & 0xFFFF for value in integer.add_residual(residual, update)],
+        columns={
+            "i__payload": ((residual & 0xFFFF) | (update & 0xFFFF) << 16, 0),
+            "replace": (replace.astype(int), 0),
+            "replacement": (replacement, 0),
+        },
+        expected=[int(value) & 0xFFFF for value in np.where(replace, replacement, integer.add_residual(residual, update))],
         latency=bench_parameters()["latency"],
         gap=0.0 if stall == "free" else 0.5,
         rng=rng,

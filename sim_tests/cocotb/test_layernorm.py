@@ -15,10 +15,10 @@ def test_normalize(bits: int) -> None:
     run_bench(unit, module="sim_tests.cocotb.bench_layernorm", parameters=parameters, name="layernorm_normalize")
 
 
-@pytest.mark.parametrize("embed_dim, passes", [(64, 1), (64, 3), (192, 3), (768, 3), (1024, 2)])
-def test_statistics(embed_dim: int, passes: int) -> None:
-    config = LayerNormStatisticsConfig(embed_dim=embed_dim, passes=passes)
-    parameters = {"embed_dim": embed_dim, "passes": passes, "pass_bits": config.pass_bits, "finish_latency": config.finish_latency}
+@pytest.mark.parametrize("embed_dim, tokens", [(64, 1), (64, 6), (192, 8), (768, 6), (1024, 2)])
+def test_statistics(embed_dim: int, tokens: int) -> None:
+    config = LayerNormStatisticsConfig(embed_dim=embed_dim, tokens=tokens)
+    parameters = {"embed_dim": embed_dim, "tokens": tokens, "token_bits": config.token_bits, "finish_latency": config.finish_latency}
     unit = AlwaysReadyShell(config.build())
     run_bench(unit, module="sim_tests.cocotb.bench_layernorm_statistics", parameters=parameters, name="layernorm_statistics")
 
@@ -34,7 +34,7 @@ def test_published_timing() -> None:
     [
         ({"embed_dim": 66}, "embed_dim must be a multiple of 4: 66 does not; round it up"),
         ({"embed_dim": 2048}, r"embed_dim must be 4\.\.1024: 2048 does not"),
-        ({"passes": 0}, r"passes must be 1\.\.16: 0 does not; use more rows"),
+        ({"tokens": 0}, r"tokens must be 1\.\.32: 0 does not; use more rows"),
     ],
 )
 def test_wrong_parameters(wrong: dict, message: str) -> None:
