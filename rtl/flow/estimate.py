@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from amaranth.back import rtlil
 from amaranth.lib import wiring
@@ -24,7 +25,14 @@ from rtl.flow.toolchain import ToolError, cache_folder, digest, run
 SOURCE = "estimated by yosys, before place-and-route; Vivado has not been run"
 
 _COUNTS = ("lut", "lut_raw", "lutram", "srl", "ff", "carry8", "dsp", "bram36")
-_SYNTHESIS = "synth_xilinx -family xcup -top {top} -flatten -noiopad -noclkbuf"
+# Registers are marked before names are lost, so that a stage can be told by the unit that it ends in.
+_SYNTHESIS = (
+    "hierarchy -top {top}",
+    "proc",
+    "flatten",
+    f"setattr -set {netlist.REGISTER} 1 t:$*dff* %co1:+[Q] w:* %i",
+    "synth_xilinx -family xcup -top {top} -flatten -noiopad -noclkbuf",
+)
 _DRIVER = """
 import sys
 from pyosys import libyosys
@@ -46,6 +54,7 @@ class Resources:
     levels, carries, deepest : LUT levels and carry chains of the stage with most of both, and that stage by name
     ns, slowest : modelled nanoseconds of the slowest stage, and that stage by name
     other : cells that are counted nowhere, by type: black boxes, clock buffers
+    units : the stage with most levels that ends in each unit, by unit: {"levels", "carries", "ns", "path"}; of one netlist, not of a sum
 
     Resources add (the worse stage stays) and multiply by a count.
     """
@@ -64,6 +73,12 @@ class Resources:
     ns: float = 0.0
     slowest: str = ""
     other: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    units: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+
+    @property
+    def slicem(self) -> int:
+        """LUTs that only SLICEMs have: memories and shift registers."""
+        return self.lutram + self.srl
 
     def __add__(self, more: Resources) -> Resources:
         if not isinstance(more, Resources):
@@ -158,7 +173,7 @@ def _synthesise(folder: Path, top: str, texts: Mapping[str, str]) -> netlist.Net
         (folder / f"{index}.il").write_text(text, encoding="utf-8")
         if name != top:
             passes += [f"read_rtlil {index}.il", f"blackbox {name}"]
-    passes += ["read_rtlil 0.il", _SYNTHESIS.format(top=top), f"select {top}", "write_json -selected flat.json"]
+    passes += ["read_rtlil 0.il", *(line.format(top=top) for line in _SYNTHESIS), f"select {top}", "write_json -selected flat.json"]
     run([sys.executable, "-c", _DRIVER, *(f"tee -q -a yosys.log {line}" for line in passes)], what=f"synthesis of {top}", cwd=folder)
     return netlist.Netlist.load(folder / "flat.json", top)
 
@@ -168,8 +183,11 @@ def measure(flat: netlist.Netlist) -> Resources:
     paths = timing.Timing(flat)
     if paths.loops:
         raise ToolError(f"the netlist has a combinational loop: {paths.loops} bits lie on one")
-    slow, deep = paths.slowest(), paths.deepest()
-    return Resources(**netlist.occupied(flat), levels=deep.levels, carries=deep.carries, deepest=str(deep), ns=slow.ns, slowest=str(slow))
+    slow, deep, units = paths.slowest(), paths.deepest(), paths.deepest_by_unit()
+    return Resources(
+        **netlist.occupied(flat), levels=deep.levels, carries=deep.carries, deepest=str(deep), ns=slow.ns, slowest=str(slow),
+        units={unit: {"levels": s.levels, "carries": s.carries, "ns": s.ns, "path": str(s)} for unit, s in units.items()},
+    )  # fmt: skip
 
 
 def estimate_accelerator(

@@ -27,6 +27,8 @@ BLOCK_RAMS = {"RAMB36E2": 1.0, "RAMB18E2": 0.5}
 MULTIPLEXERS = frozenset({"MUXF7", "MUXF8", "MUXF9"})
 CARRIES = {"CARRY4": 4, "CARRY8": 8}
 DSP = "DSP48E2"
+#: Attribute of the nets that registers drove before names were lost.
+REGISTER = "popvit_register"
 _COUNTED = {"$scopeinfo", *LUT_INPUTS, "LUT6_2", *LUTRAMS, *SHIFT_REGISTERS, *FLIP_FLOPS, *BLOCK_RAMS, *MULTIPLEXERS, *CARRIES, DSP}
 
 
@@ -86,13 +88,18 @@ class Netlist:
 
 
 def _names(netnames: dict) -> dict[int, str]:
-    """One name per net bit, one that the designer gave where there is any."""
+    """One name per net bit: the register's own where it is marked, else one that the designer gave where there is any."""
     found = {}
-    for name, net in sorted(netnames.items(), key=lambda item: (item[1].get("hide_name", 0), len(item[0]), item[0])):
+    for name, net in sorted(netnames.items(), key=_preference):
         for index, bit in enumerate(net["bits"]):
             if isinstance(bit, int):
                 found.setdefault(bit, f"{name}[{index}]" if len(net["bits"]) > 1 else name)
     return found
+
+
+def _preference(item: tuple[str, dict]) -> tuple:
+    name, net = item
+    return REGISTER not in net.get("attributes", {}), net.get("hide_name", 0), len(name), name
 
 
 def occupied(netlist: Netlist) -> dict:

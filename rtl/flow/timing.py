@@ -63,6 +63,10 @@ class Stage:
         return f"{self.start} -> {self.levels} LUT + {self.carries} carry -> {self.end}"
 
 
+Rank = Callable[[Arrival], tuple]
+NO_STAGE = Stage(0.0, 0, 0, "", "")
+
+
 @functools.cache
 def _depends(init: int, fixed: tuple[int | None, ...]) -> tuple[int, ...]:
     """Inputs that a function of `init` depends on, given the inputs that are constant."""
@@ -204,8 +208,8 @@ class Timing:
                     order.append(target)
         return order, len(self._into) - len(order)
 
-    def worst(self, rank: Callable[[Arrival], tuple]) -> Stage:
-        """The stage of the largest `rank`."""
+    def worst(self, rank: Rank, unit: Callable[[str], str] = lambda name: "") -> dict[str, Stage]:
+        """The stage of the largest `rank` in each unit that stages end in; `unit` tells it from the name of the register or block."""
         arrivals = {bit: Arrival(ns) for bit, ns in self._starts.items()}
         before: dict[object, object] = {}
         for target in self._order:
@@ -219,33 +223,49 @@ class Timing:
                 arrivals[target] = best
                 if source is not None:
                     before[target] = source
-        return self._ending(arrivals, before, rank)
+        worst: dict[str, tuple[Arrival, int, str]] = {}
+        for arrival, bit, owner, name in self._arrived(arrivals):
+            where = unit(owner)
+            if where not in worst or rank(arrival) > rank(worst[where][0]):
+                worst[where] = arrival, bit, name
+        return {where: self._stage(*end, before) for where, end in sorted(worst.items())}
 
-    def _ending(self, arrivals: dict, before: dict, rank: Callable[[Arrival], tuple]) -> Stage:
-        worst, worst_bit, worst_name = Arrival(), None, ""
+    def _arrived(self, arrivals: dict) -> Iterator[tuple[Arrival, int, str, str]]:
+        """Every end of a stage: arrival with set-up, bit, name of the register or block, name of the end."""
         for cell in self.netlist.cells:
             for bit, extra, port in _endings(cell):
                 if bit in arrivals:
-                    candidate = arrivals[bit].through(Arc(bit, None, extra))
-                    if rank(candidate) > rank(worst):
-                        worst, worst_bit, worst_name = candidate, bit, self._name_of(cell, port)
+                    owner = self.netlist.names.get(cell.pins.get("Q", [None])[0], cell.name)
+                    name = owner if cell.type in FLIP_FLOPS and port == "D" else f"{owner}.{port}"
+                    yield arrivals[bit].through(Arc(bit, None, extra)), bit, owner, name
         for bit in self.netlist.outputs:
-            if bit in arrivals and rank(arrivals[bit]) > rank(worst):
-                worst, worst_bit, worst_name = arrivals[bit], bit, self.netlist.names.get(bit, "an output")
-        start = worst_bit
+            if bit in arrivals:
+                name = self.netlist.names.get(bit, "an output")
+                yield arrivals[bit], bit, name, name
+
+    def _stage(self, arrival: Arrival, bit: int, name: str, before: dict) -> Stage:
+        start = bit
         while start in before:
             start = before[start]
-        return Stage(round(worst.ns, 3), worst.levels, worst.carries, self.netlist.names.get(start, "an input"), worst_name)
-
-    def _name_of(self, cell: Cell, port: str) -> str:
-        """A register by the net it drives, anything else by its own name."""
-        driven = cell.pins.get("Q", [None])[0]
-        name = self.netlist.names.get(driven, cell.name)
-        return name if cell.type in FLIP_FLOPS and port == "D" else f"{name}.{port}"
+        return Stage(round(arrival.ns, 3), arrival.levels, arrival.carries, self.netlist.names.get(start, "an input"), name)
 
     def slowest(self) -> Stage:
-        return self.worst(lambda arrival: (arrival.ns,))
+        return self.worst(lambda arrival: (arrival.ns,)).get("", NO_STAGE)
 
     def deepest(self) -> Stage:
         """The stage with most LUT levels and carries together."""
-        return self.worst(lambda arrival: (arrival.levels + arrival.carries, arrival.ns))
+        return self.worst(_depth).get("", NO_STAGE)
+
+    def deepest_by_unit(self) -> dict[str, Stage]:
+        """The deepest stage that ends in each unit of the design: a submodule of the top."""
+        return self.worst(_depth, unit_of)
+
+
+def _depth(arrival: Arrival) -> tuple:
+    return arrival.levels + arrival.carries, arrival.ns
+
+
+def unit_of(name: str) -> str:
+    """Submodule of the top that a hierarchical name is in, "" for the top itself. The one inside a `Shell` counts as the top."""
+    first, *more = name.removeprefix("$flatten").replace("\\", "").removeprefix("inner.").split(".")
+    return first if more and not first.startswith("$") else ""

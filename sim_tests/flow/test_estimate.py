@@ -12,7 +12,7 @@ from boards import platform
 from rtl.flow import estimate as flow
 from rtl.flow.estimate import Resources, budget, estimate, estimate_accelerator, over_budget
 from rtl.flow.netlist import Cell, Netlist, occupied
-from rtl.flow.timing import Timing
+from rtl.flow.timing import Timing, unit_of
 from rtl.tech.dsp48e2 import PairProduct, ultrascale
 
 
@@ -168,3 +168,46 @@ def test_pair_product_costs_slices_and_little_else():
     found = estimate(PairProduct(22, ultrascale, x_staggered=True, y_staggered=True), "product")
     assert found.dsp == 22 and found.lut <= 48
     assert (found.levels, found.carries) == (2, 1)
+
+
+class Deep(wiring.Component):
+    """The same adder chain, `depth` long, between registers."""
+
+    def __init__(self, depth):
+        self.depth = depth
+        super().__init__({"i": In(8), "o": Out(8)})
+
+    def elaborate(self, platform):
+        m = Module()
+        value = kept = Signal(8)
+        m.d.sync += kept.eq(self.i)
+        for _ in range(self.depth):
+            value = (value + (value >> 1) ^ self.i)[:8]
+        m.d.sync += self.o.eq(value)
+        return m
+
+
+class Units(wiring.Component):
+    i: In(8)
+    o: Out(8)
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.short, m.submodules.long = short, long = Deep(1), Deep(4)
+        m.d.comb += [short.i.eq(self.i), long.i.eq(short.o), self.o.eq(long.o)]
+        return m
+
+
+def test_worst_stage_is_told_by_unit():
+    """Though the register between the two is known by three names, its stage belongs to the unit that holds it."""
+    found = estimate(Units(), "top")
+    assert {"short", "long"} <= set(found.units)
+    assert found.units["short"]["levels"] < found.units["long"]["levels"] == found.levels
+    assert all(found.units[unit]["path"].split(" -> ")[-1].startswith(f"{unit}.") for unit in ("short", "long"))
+
+
+@pytest.mark.parametrize(
+    ("name", "unit"), [("dma.request.count", "dma"), ("inner.bus.valid", "bus"), ("count", ""), ("inner.count", ""), ("$auto$ff.cc:1$2", "")]
+)
+def test_unit_of_a_hierarchical_name(name, unit):
+    assert unit_of(name) == unit
