@@ -11,7 +11,8 @@ Synchronisation. Every wait is met by posts of instructions *earlier in the prog
 * The projection waits for all ATTENDs of its layer; a QKV tile, which overwrites keys and values, for the ATTENDs that read those places.
 * LOAD and STREAM into a buffer wait until the last tile that used it is done (``TILES_DONE``); PIXEL until the last tile that reads the
   slot's activations is, POSITION until the last that reads its residuals.
-* ATTEND waits until the QKV tiles of its layer are done; STORE until the image's head tiles are.
+* ATTEND waits until the QKV tiles before it are done: those of the whole layer, where o goes to the activations that hold q. STORE waits
+  until the image's head tiles are done.
 * Row-local hazards between consecutive TILEs are the hardware's: no counter.
 """
 
@@ -35,6 +36,8 @@ NORM_BUFFERS = 2
 TABLE_BUFFERS = 2
 TABLE_ENTRIES = 256
 LOGIT_BYTES = 2
+#: What the sequencer can count.
+FEWEST_WORDS, FEWEST_INPUTS = 3, 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +97,7 @@ def compile_graph(graph: DeitGraph, config: AcceleratorConfig, images: int = 1) 
         elif not isinstance(event, Run):
             compiler.logits(event.image)
         elif isinstance(event.item, Attend):
-            compiler.attend(event.item, event.image)
+            compiler.attend(event.item, event.image, event.alone)
         else:
             compiler.tile(event.item, event.image, event.images)
     return compiler.result()
@@ -105,7 +108,7 @@ class _Compiler(Emitter):
 
     residual_free : per image slot, tiles that must be done before new positions may come
     readers : per place of the key/value memory, ATTENDs that must be done before it may be overwritten
-    attended : per image slot, ATTENDs that must be done before its projection
+    attended : per image slot, ATTENDs that must be done before its projection        output : the slot whose activations they write
     """
 
     def __init__(self, graph: DeitGraph, config: AcceleratorConfig, images: int) -> None:
@@ -117,6 +120,7 @@ class _Compiler(Emitter):
         self.tiles = 0
         self.residual_free = [0] * config.images
         self.attended = [0] * config.images
+        self.output = [0] * config.images
         self.readers = [0] * config.key_value_heads
         self.weight_buffers, self.norms, self.tables = Buffers(config.weight_buffers), Buffers(NORM_BUFFERS), Buffers(TABLE_BUFFERS)
         self.placed: dict[Tile, tuple[int, int, int]] = {}
@@ -159,12 +163,13 @@ class _Compiler(Emitter):
         if tile.norm is self.graph.norm:  # a head: the logit memories are free once they are stored
             self._release([item for item in self.waiting if item.opcode == Opcode.STORE])
         waits = {Counter.ATTENTIONS_DONE: self._attentions(tile, image)}
-        fields = dict(tile.fields, planes=1, activations=SHORTEST_FILL)
+        slot = self.slot(image)
+        fields = dict(tile.fields, planes=1, activations=SHORTEST_FILL, source_image=self.output[slot] if tile.after_attention else slot)
         if tile.linear is not None:
             fields |= self._bundle(tile, image, name)
             waits |= {counter: self.posted[counter] for counter in (Counter.TILE_LOADED, Counter.TILE_STREAMED)}
         self._step(tile.name, Opcode.TILE, tile.writes, image, images)
-        self.emit(Opcode.TILE, waits, Counter.TILES_DONE, name, words=tile.words, image=self.slot(image), images=images,
+        self.emit(Opcode.TILE, waits, Counter.TILES_DONE, name, words=tile.words, image=slot, images=images,
                   passes=tile.passes, **fields)  # fmt: skip
         self.tiles += 1
         free = self.tiles - self.config.weight_buffers
@@ -185,6 +190,8 @@ class _Compiler(Emitter):
         """LOADs and STREAM of one tile. Returns the payload fields that name what it reads."""
         linear, embed = tile.linear, self.config.shape.embed_dim
         assert linear is not None and tile.words <= self.config.tile_words, name
+        require(tile.words >= FEWEST_WORDS, f"a tile must have at least {FEWEST_WORDS} words", tile.words, "choose other tile_words")
+        require(linear.inputs >= FEWEST_INPUTS, f"a tile must have at least {FEWEST_INPUTS} inputs", linear.inputs, "choose other inputs")
         fields = {"planes": linear.planes, "activations": linear.inputs, "table_enable": int(linear.table is not None)}
         if tile.positions:
             self._positions(tile.positions, image)
@@ -230,15 +237,18 @@ class _Compiler(Emitter):
 
     # -- attention ------------------------------------------------------------------------------------------------------------------------
 
-    def attend(self, item: Attend, image: int) -> None:
-        shape, layer = self.config.shape, item.layer
+    def attend(self, item: Attend, image: int, alone: bool) -> None:
+        """``alone``: o goes to the slot that is idle."""
+        shape, layer, slot = self.config.shape, item.layer, self.slot(image)
+        self.output[slot] = slot ^ alone
         self._step(item.name, Opcode.ATTEND, item.writes, image, 1)
         self.emit(
             Opcode.ATTEND,
             {Counter.TILES_DONE: self.tiles},
             Counter.ATTENTIONS_DONE,
             f"{item.name} @{image}",
-            image=self.slot(image),
+            image=slot,
+            output_image=self.output[slot],
             first_head=item.heads[0],
             heads=len(item.heads),
             key_value_head=self._place(item.heads[0], image),
@@ -248,7 +258,7 @@ class _Compiler(Emitter):
             score_shift=REQUANTIZE_SHIFTS.index(layer.score_shift),
             dividend=layer.dividend,
         )
-        count = self.attended[self.slot(image)] = self.posted[Counter.ATTENTIONS_DONE]
+        count = self.attended[slot] = self.posted[Counter.ATTENTIONS_DONE]
         for head in item.heads:
             self.readers[self._place(head, image)] = count
 

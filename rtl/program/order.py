@@ -3,7 +3,8 @@
 Images run in groups of ``config.images`` (a pair): image i in slot ``i % config.images``. Group (A, B): patch A, QKV(0) A, patch B,
 QKV(0) B; then for each layer block A, block B, where a block is projection, FC1 j, FC2 j ..., and the QKV tiles of the next layer; last the
 heads, each tile for A and B. ATTENDs follow the last QKV tile of their layer: the attention of A runs while the array works on B, and vice
-versa.
+versa. An image without a partner overlaps with itself instead: its ATTENDs write to the activations of the idle slot, so each may start as
+soon as its own QKV tile is done.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ from rtl.program.tiling import Attend, Tile, attends, block_tiles, head_tiles, p
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """``item`` for ``images`` images from number ``image`` on."""
+    """``item`` for ``images`` images from number ``image`` on. ``alone``: the other slot is idle."""
 
     item: Tile | Attend
     image: int
     images: int = 1
+    alone: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,9 +47,15 @@ class _Cut:
     def __init__(self, graph: DeitGraph, config: AcceleratorConfig):
         self.patch = tuple(patch_tiles(graph, config))
         layers = list(enumerate(graph.layers))
-        self.qkv = [(*qkv_tiles(layer, index, config), *attends(layer, index, config)) for index, layer in layers]
+        self.qkv = [list(zip(qkv_tiles(layer, index, config), attends(layer, index, config), strict=True)) for index, layer in layers]
         self.block = [tuple(block_tiles(layer, index, config)) for index, layer in layers]
         self.head = tuple(head_tiles(graph, config))
+
+    def attention(self, layer: int, image: int, alone: bool) -> Iterator[Run]:
+        """QKV tiles and ATTENDs."""
+        pairs = self.qkv[layer]
+        items = [item for pair in pairs for item in pair] if alone else [item for kind in zip(*pairs, strict=True) for item in kind]
+        yield from (Run(item=item, image=image, alone=alone) for item in items)
 
 
 def ordered(graph: DeitGraph, config: AcceleratorConfig, images: int) -> Iterator[Run | Pixels | Logits]:
@@ -56,19 +64,20 @@ def ordered(graph: DeitGraph, config: AcceleratorConfig, images: int) -> Iterato
     yield Pixels(image=0)
     for first in range(0, images, config.images):
         group = range(first, min(first + config.images, images))
+        alone = len(group) < config.images
         for image in group:
             yield from (Run(item=tile, image=image) for tile in cut.patch)
             if first == 0 and image + 1 < len(group):
                 yield Pixels(image=image + 1)
             if depth:
-                yield from (Run(item=item, image=image) for item in cut.qkv[0])
+                yield from cut.attention(0, image, alone)
             else:
                 yield from _released(image, config, images)
         for layer in range(depth):
             for image in group:
                 yield from (Run(item=tile, image=image) for tile in cut.block[layer])
                 if layer + 1 < depth:
-                    yield from (Run(item=item, image=image) for item in cut.qkv[layer + 1])
+                    yield from cut.attention(layer + 1, image, alone)
                 else:
                     yield from _released(image, config, images)
         yield from (Run(item=tile, image=first, images=len(group)) for tile in cut.head)

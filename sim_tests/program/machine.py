@@ -134,7 +134,8 @@ class Machine:
     def _fill(self, p: dict[str, int], image: int, slots: np.ndarray) -> np.ndarray:
         count = p["activations"]
         if p["source"] == Source.ACTIVATION:
-            return self.activations[image, slots, p["source_channel"] : p["source_channel"] + count]
+            source = image ^ p["image"] ^ p["source_image"]
+            return self.activations[source, slots, p["source_channel"] : p["source_channel"] + count]
         assert np.array_equal(self.gathered[image, slots], self.residual[image, slots]), "LayerNorm needs the statistics of these residuals"
         assert count == self.config.shape.embed_dim
         gamma, beta = self.norms[p["norm_address"] : p["norm_address"] + count].T
@@ -191,7 +192,7 @@ class Machine:
     # -- ATTEND, STORE --------------------------------------------------------------------------------------------------------------------
 
     def attend(self, index: int, p: dict[str, int]) -> None:
-        """Reads q and writes o in the same channels of the image's activations."""
+        """Reads q in the image's activations, writes o in the same channels of these or of the other slot's."""
         shape, rows, image = self.config.shape, self.config.rows, p["image"]
         keys, shift = p["keys"], integer.REQUANTIZE_SHIFTS[p["score_shift"]]
         slots = np.arange(p["passes"] * rows)
@@ -201,7 +202,7 @@ class Machine:
             k, v = self.keys_values[:, :keys, p["key_value_head"] + head]
             where = np.ix_(slots, channels)
             out = self._attention(self.activations[image][where], k, v, p["score_multiplier"], shift, p["dividend"])
-            self.activations[image][where] = out
+            self.activations[p["output_image"]][where] = out
             outputs.append(out)
             for slot in slots:
                 self.record.attention[slot % rows].append(out[slot])
