@@ -13,12 +13,16 @@ from rtl.attention_config import AttentionConfig
 #: Payload of ATTEND, as ``rtl.program.isa`` lays it out. ``shift`` is an index into REQUANTIZE_SHIFTS.
 AttendCommand = data.StructLayout(
     {
+        "image": 1,
+        "first_head": 8,
         "heads": 8,
+        "key_value_head": 8,
         "passes": 4,
         "keys": 16,
         "score_multiplier": MULTIPLIER_BITS,
         "score_shift": 2,
         "dividend": ATTENTION_DIVIDEND_BITS,
+        "output_image": 1,
     }
 )
 
@@ -34,8 +38,8 @@ def word_layout(config: AttentionConfig) -> data.ArrayLayout:
 
 
 def activation_address(config: AttentionConfig, flag: str) -> data.StructLayout:
-    """A place in the rows' activation memories. ``address`` = head * head_dim + dim."""
-    return data.StructLayout({flag: 1, "pass_index": config.pass_bits, "address": config.channel_bits})
+    """A place in the rows' activation memories of ``image``. ``address`` = head * head_dim + dim."""
+    return data.StructLayout({flag: 1, "image": 1, "pass_index": config.pass_bits, "address": config.channel_bits})
 
 
 def activation_write(config: AttentionConfig) -> data.StructLayout:
@@ -85,13 +89,13 @@ def attention_bus(config: AttentionConfig) -> data.StructLayout:
 
 
 def collect_layout(config: AttentionConfig) -> data.StructLayout:
-    """What row 0 emits towards the key/value memory in this cycle; row r emits the same r cycles later."""
+    """What row 0 emits towards the key/value memory in this cycle; row r emits the same r cycles later. ``head`` is a place."""
     return data.StructLayout(
         {
             "valid": 1,
             "kind": KeyValueKind,
             "pass_index": config.pass_bits,
-            "head": bits_for(config.heads - 1),
+            "head": bits_for(config.key_value_heads - 1),
             "dim": bits_for(config.head_dim - 1),
         }
     )

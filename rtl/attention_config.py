@@ -22,15 +22,16 @@ class AttentionConfig:
     Parameters
     ----------
     bits : width of the output o
-    rows : tokens in parallel (R); the token of row r in pass p has slot p * R + r
-    lanes : products pairs per row and cycle (D); even, divides rows
+    rows : tokens in parallel (R), even; the token of row r in pass p has slot p * R + r
+    lanes : products pairs per row and cycle (D); even, at most rows. Groups of D rows share a bank; the last group has the remaining rows
     head_dim : even, more than lanes; its chunks must have lanes - 1 dims or more (see ``chunks``)
     heads, tokens, passes : sizes of the memories; an ATTEND may use fewer heads, passes and keys
+    key_value_heads : places of the key/value memory, each for one head
 
     Words
     -----
     A score word (phase QK) is 2 adjacent keys x 1 chunk of dims: chunk c holds dims ``chunks[c]``, in the *last* lanes.
-    An output word (phase AV) is 2 adjacent dims x 1 block of D consecutive keys.
+    An output word (phase AV) is 2 adjacent dims x 1 block: the keys of one group and pass, in the *last* lanes; other lanes hold 0.
 
     Timing of a job, in cycles. L = ``product_latency``, S = ``slots``, W = chunks
     ------------------------------------------------------------------------------
@@ -57,18 +58,21 @@ class AttentionConfig:
     heads: int
     tokens: int
     passes: int
+    key_value_heads: int
 
     def __post_init__(self) -> None:
         _require(1 <= self.bits <= 8, "bits must be 1..8", self.bits, "choose a width in that range")
         _require(self.lanes >= 2 and self.lanes % 2 == 0, "lanes must be even", self.lanes, "choose an even number")
-        _require(self.rows % self.lanes == 0, "lanes must divide rows", self.lanes, "choose lanes that divide rows")
+        _require(self.lanes <= self.rows, "lanes must be at most rows", self.lanes, "use fewer lanes")
+        _require(self.rows % 2 == 0, "rows must be even, or a pair of keys would cross a pass", self.rows, "choose an even number")
         _require(1 <= self.heads <= 255, "heads must be 1..255", self.heads, "choose fewer heads")
+        _require(1 <= self.key_value_heads <= 255, "key_value_heads must be 1..255", self.key_value_heads, "choose fewer copies")
         _require(1 <= self.passes <= 15, "passes must be 1..15", self.passes, "use more rows")
         _require(1 <= self.tokens <= self.slots, "tokens must fit rows * passes", self.tokens, f"use at most {self.slots}")
         _require(self.slots <= 256, "rows * passes must be at most 256, the score memory", self.slots, "use fewer passes")
         _require(self.head_dim % 2 == 0, "head_dim must be even", self.head_dim, "pad the heads")
         _require(self.head_dim > self.lanes, "head_dim must be more than lanes", self.head_dim, "use fewer lanes")
-        _require(self.blocks >= 2, "rows * passes must be 2 or more times lanes", self.slots, "use fewer lanes")
+        _require(self.blocks >= 2, "passes or groups of lanes rows must be 2 or more", self.blocks, "use fewer lanes")
         _require(
             self.head_dim // -(-self.head_dim // self.lanes) >= self.lanes - 1,
             "head_dim must split into chunks of lanes or lanes - 1 dims (else two key pairs finish in one cycle)",
@@ -87,6 +91,7 @@ class AttentionConfig:
             heads=shape.heads,
             tokens=shape.tokens,
             passes=config.passes,
+            key_value_heads=config.key_value_heads,
         )
 
     @property
@@ -95,8 +100,14 @@ class AttentionConfig:
 
     @property
     def groups(self) -> int:
-        """Key/value banks: D rows each."""
-        return self.rows // self.lanes
+        """Key/value banks."""
+        return len(self.group_rows)
+
+    @property
+    def group_rows(self) -> tuple[int, ...]:
+        """Rows of each group: D, and what remains for the last one. 50 by 22 lanes is 22, 22, 6."""
+        whole, rest = divmod(self.rows, self.lanes)
+        return (self.lanes,) * whole + (rest,) * bool(rest)
 
     @property
     def blocks(self) -> int:
@@ -112,18 +123,25 @@ class AttentionConfig:
 
     @property
     def group_words(self) -> int:
-        """Score words of one group, pass and head."""
+        """Score words of one group of D rows, pass and head; the stride of all banks."""
         return self.lanes // 2 * len(self.chunks)
 
     @property
     def key_depth(self) -> int:
-        """Words of one key bank. Address: ((head * passes + pass) * D / 2 + pair) * W + chunk."""
-        return self.heads * self.passes * self.group_words
+        """Words of one key bank. Address: ((place * passes + pass) * D / 2 + pair) * W + chunk."""
+        return self.key_value_heads * self.passes * self.group_words
 
     @property
     def value_depth(self) -> int:
-        """Words of one value bank. Address: (head * passes + pass) * head_dim / 2 + dim pair."""
-        return self.heads * self.passes * self.head_dim // 2
+        """Words of one value bank. Address: (place * passes + pass) * head_dim / 2 + dim pair."""
+        return self.key_value_heads * self.passes * self.head_dim // 2
+
+    def key_address(self, place: int, pass_index: int = 0) -> int:
+        """Where the keys of a place and pass begin in their bank."""
+        return (place * self.passes + pass_index) * self.group_words
+
+    def value_address(self, place: int, pass_index: int = 0) -> int:
+        return (place * self.passes + pass_index) * self.head_dim // 2
 
     @property
     def operand_depth(self) -> int:

@@ -26,7 +26,8 @@ class AttentionEngine(wiring.Component):
 
     Members
     -------
-    i : In(stream.Signature(AttendCommand)); 1 <= heads, passes, keys <= the config's; slots from ``keys`` on are masked
+    i : In(stream.Signature(AttendCommand)): q of heads first_head, ... is in ``image``, o goes to ``output_image``; keys and values are at
+        places key_value_head, ...; 1 <= heads, passes, keys; all within the config's; slots from ``keys`` on are masked
     read : Out(read_layout(config)); word : In(word_layout(config)), READ_LATENCY cycles later. To `KeyValueMemory`
     o_bus : Out(attention_bus(config)), to row 0
     busy : Out(1), a command runs
@@ -62,8 +63,7 @@ class AttentionEngine(wiring.Component):
         m.d.comb += [
             self.i.ready.eq(~phases.busy),
             phases.start.eq(self.i.valid),
-            phases.heads.eq(self.i.payload.heads),
-            phases.passes.eq(self.i.payload.passes),
+            phases.command.eq(command),
             self.busy.eq(phases.busy),
             self.done.eq(phases.done),
             words.score_start.eq(phases.score_start),
@@ -99,5 +99,7 @@ class AttentionEngine(wiring.Component):
             bus.act_read.eq(load.act_read),
             bus.pack_query.eq(load.pack_query),
             bus.pack.eq(load.pack.as_value() | scan.pack.as_value()),  # never both: AttentionConfig
+            bus.act_read.image.eq(command.image),
+            bus.output.image.eq(command.output_image),
         ]
         return m

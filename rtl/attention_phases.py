@@ -1,13 +1,14 @@
 """`PhaseSequence`: which job is in which phase of the attention, and when."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Array, Const, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib import enum as amaranth_enum
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import bits_for
 
-from rtl.attention_bus import read_layout
+from rtl.attention_bus import AttendCommand, read_layout
 
-__all__ = ["PhaseSequence", "job_layout"]
+__all__ = ["PhaseSequence", "constant_table", "job_layout"]
 
 
 class _Phase(amaranth_enum.Enum):
@@ -39,7 +40,7 @@ class PhaseSequence(wiring.Component):
 
     Members
     -------
-    start : In(1), taken when not `busy`; with it `heads` and `passes`
+    start : In(1), taken when not `busy`; command : In, from the next cycle on, held while `busy`
     busy : Out(1); done : Out(1), in the last cycle of DRAIN
     load_start : Out(1), load_cycles before the end of LOAD and of each QK that another job follows; `load_job` is that job
     score_start, output_start : Out(1), in a phase's first cycle; `score_job` and `output_job` hold during the phase
@@ -50,7 +51,7 @@ class PhaseSequence(wiring.Component):
         self.config = config
         job = Out(job_layout(config))
         pulses = {name: Out(1) for name in ("busy", "done", "load_start", "score_start", "output_start", "score_end")}
-        super().__init__({"start": In(1), "heads": In(8), "passes": In(4), **pulses, "load_job": job, "score_job": job, "output_job": job})
+        super().__init__({"start": In(1), "command": In(AttendCommand), **pulses, "load_job": job, "score_job": job, "output_job": job})
 
     def elaborate(self, platform):
         m = Module()
@@ -81,7 +82,7 @@ class PhaseSequence(wiring.Component):
             advance.eq(end & ~(self.score_end & (self.output_job.valid | ~self.load_job.valid))),
         ]
         self._next_phase(m, phase, end)
-        self._jobs(m, advance)
+        self._jobs(m, (phase == _Phase.LOAD) & (step == 0), advance)
         return m
 
     def _next_phase(self, m, phase, end):
@@ -102,14 +103,26 @@ class PhaseSequence(wiring.Component):
                 with m.Default():
                     m.d.sync += phase.eq(_Phase.IDLE)
 
-    def _jobs(self, m, advance):
-        config, job = self.config, self.load_job
-        heads_left, passes = Signal(8), Signal(4)
+    def _jobs(self, m, begin, advance):
+        """The first job is ready a cycle after ``begin``, its addresses looked up instead of multiplied."""
+        config, job, command = self.config, self.load_job, self.command
+        heads_left = Signal(8)
         last_pass = Signal()
-        m.d.comb += last_pass.eq(job.pass_index + 1 == passes)
-        with m.If(~self.busy & self.start):
-            m.d.sync += [heads_left.eq(self.heads), passes.eq(self.passes)]
-            m.d.sync += [job.eq(0), job.valid.eq(1), self.score_job.eq(0), self.output_job.eq(0)]
+        m.d.comb += last_pass.eq(job.pass_index + 1 == command.passes)
+        channels = [head * config.head_dim for head in range(config.heads)]
+        places = range(config.key_value_heads)
+        keys, values = [config.key_address(place) for place in places], [config.value_address(place) for place in places]
+        with m.If(begin):
+            m.d.sync += [
+                job.eq(0),
+                job.valid.eq(1),
+                job.channel.eq(constant_table(m, channels, command.first_head, "first_channel")),
+                job.key.eq(constant_table(m, keys, command.key_value_head, "first_key")),
+                job.value.eq(constant_table(m, values, command.key_value_head, "first_value")),
+                heads_left.eq(command.heads),
+                self.score_job.eq(0),
+                self.output_job.eq(0),
+            ]
         with m.Elif(advance):
             m.d.sync += [
                 self.output_job.eq(self.score_job),
@@ -127,3 +140,13 @@ class PhaseSequence(wiring.Component):
                 ]
                 with m.If(heads_left == 1):
                     m.d.sync += job.valid.eq(0)
+
+
+def constant_table(m, values, index, name):
+    """``values[index]`` as LUTs; an index beyond the list, which a legal command does not have, gives any of them."""
+    bits = bits_for(len(values) - 1)
+    padded = [*values, *[values[-1]] * ((1 << bits) - len(values))]
+    width = bits_for(max(values))
+    entry = Signal(width, name=name, attrs={"rom_style": "distributed"})
+    m.d.comb += entry.eq(Array(Const(value, width) for value in padded)[index[:bits]])
+    return entry

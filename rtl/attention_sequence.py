@@ -83,7 +83,7 @@ class QueryLoad(wiring.Component):
 
 
 class ScanSequence(wiring.Component):
-    """Scans all slots of one job, packs the numerators, then feeds the dividend to the rows' dividers.
+    """Scans all slots of one job, packs the numerators of each group, then feeds the dividend to the rows' dividers.
 
     Members
     -------
@@ -108,11 +108,15 @@ class ScanSequence(wiring.Component):
         m = Module()
         config = self.config
         active, first, last, block_end = Signal(), Signal(), Signal(), Signal()
-        slot, lane, word = Signal(config.slot_bits), Signal(range(config.lanes)), Signal(config.operand_bits)
+        slot, left, word = Signal(config.slot_bits), Signal(range(config.lanes)), Signal(config.operand_bits)  # left: slots of this block
+        group, next_rows = Signal(range(max(2, config.groups))), Signal(range(config.lanes))
+        partial = config.group_rows[-1] != config.lanes
+        before_partial = (group == config.groups - 2) if partial else 0
         m.d.comb += [
             first.eq(active & (slot == 0)),
             last.eq(active & (slot == config.slots - 1)),
-            block_end.eq(active & (lane == config.lanes - 1)),
+            block_end.eq(active & (left == 0)),
+            next_rows.eq(Mux(before_partial, config.group_rows[-1] - 1, config.lanes - 1)),
             self.scan.start.eq(first),
             self.scan.slot.eq(slot),
             self.numerator_valid.eq(delayed(m, active & (slot < self.keys), 2)),
@@ -120,14 +124,14 @@ class ScanSequence(wiring.Component):
             self.pack.valid.eq(delayed(m, block_end, 4)),
             self.pack.address.eq(delayed(m, Mux(active, word, 0), 4)),
         ]
-        m.d.sync += [slot.eq(slot + 1), lane.eq(lane + 1)]
+        m.d.sync += [slot.eq(slot + 1), left.eq(left - 1)]
         with m.If(block_end):
-            m.d.sync += [lane.eq(0), word.eq(word + 1)]
+            m.d.sync += [left.eq(next_rows), word.eq(word + 1), group.eq(Mux(group == config.groups - 1, 0, group + 1))]
         with m.If(last):
             m.d.sync += active.eq(0)
         with m.If(self.start):
             numerators = 2 * len(config.chunks)
-            m.d.sync += [active.eq(1), slot.eq(0), lane.eq(0)]
+            m.d.sync += [active.eq(1), slot.eq(0), left.eq(config.lanes - 1), group.eq(0)]
             m.d.sync += word.eq(Mux(self.bank, numerators + config.blocks, numerators))
         self._divide(m, delayed(m, last, 3))
         return m

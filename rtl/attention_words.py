@@ -75,26 +75,31 @@ class WordSequence(wiring.Component):
     def _read(self, m, start, output, last):
         config = self.config
         group, address = Signal(self.read.group.shape()), Signal(self.read.address.shape())
-        word = Signal(range(config.group_words))  # QK: inside the group
+        last_words = config.group_rows[-1] // 2 * len(config.chunks)  # score words of the last group
+        left = Signal(range(config.group_words))  # QK: after this one in the group
         group_end, pass_step = Signal(), config.head_dim // 2
-        last_group = group == config.groups - 1
+        last_group, next_last = Signal(), Signal()
         m.d.comb += [
             self.read.kind.eq(Mux(output, KeyValueKind.VALUE, KeyValueKind.KEY)),
             self.read.group.eq(group),
             self.read.address.eq(address),
-            group_end.eq(output | (word == config.group_words - 1)),
+            group_end.eq(output | (left == 0)),
+            last_group.eq(group == config.groups - 1),
+            next_last.eq(1 if config.groups == 1 else group == config.groups - 2),
         ]
-        m.d.sync += word.eq(Mux(group_end, 0, word + 1))
+        m.d.sync += left.eq(Mux(group_end, Mux(next_last, last_words - 1, config.group_words - 1), left - 1))
         with m.If(group_end):
             m.d.sync += group.eq(Mux(last_group, 0, group + 1))
         with m.If(start):
-            m.d.sync += [group.eq(0), word.eq(0), address.eq(Mux(self.output_start, self.job.value, self.job.key))]
+            m.d.sync += [group.eq(0), left.eq(config.group_words - 1)]
+            m.d.sync += address.eq(Mux(self.output_start, self.job.value, self.job.key))
         with m.Elif(output & last):
             m.d.sync += address.eq(address - (config.passes - 1) * pass_step + 1)
         with m.Elif(output & last_group):
             m.d.sync += address.eq(address + pass_step)
         with m.Elif(~output):  # the passes of a head follow one another in every bank
-            m.d.sync += address.eq(Mux(group_end & ~last_group, address - (config.group_words - 1), address + 1))
+            to_pass = config.group_words - last_words + 1
+            m.d.sync += address.eq(address + Mux(group_end, Mux(last_group, to_pass, 1 - config.group_words), 1))
 
     def _operands(self, m, start, output, last):
         config = self.config

@@ -33,7 +33,7 @@ class Attention(wiring.Component):
     i_bus : In(attention_bus(config)), this row's copy: row r sees row 0's bus r cycles later
     act_read : Out(activation_address(config, "enable")), reads q
     act_data : In(8), the byte read, exactly one cycle after its address; a signed 8-bit pattern
-    act_write : Out(activation_write(config)), writes o over q's own bytes, long after q was read
+    act_write : Out(activation_write(config)), writes o where q is, in the same or the other image, long after q was read
 
     Timing
     ------
@@ -43,7 +43,7 @@ class Attention(wiring.Component):
     Resources
     ---------
     DeiT-base size at 8 bits (66 rows, 22 lanes), yosys, before place-and-route: 474 LUT (290 logic, 120 operand memory,
-    64 score memory), 567 FF, 24 DSP48E2 (22 products, 2 scales). The hop register of the bus, 471 FF, is the row's.
+    64 score memory), 567 FF, 24 DSP48E2 (22 products, 2 scales). The hop register of the bus, 473 FF, is the row's.
     """
 
     def __init__(self, config, technology=generic):
@@ -75,9 +75,7 @@ class Attention(wiring.Component):
             reciprocal.divisor.eq(softmax.total),
             reciprocal.i_step.eq(bus.divide),
             reciprocal.i_load.eq(bus.reciprocal_load),
-            self.act_write.valid.eq(bus.output.valid),
-            self.act_write.pass_index.eq(bus.output.pass_index),
-            self.act_write.address.eq(bus.output.address),
+            *(self.act_write[name].eq(bus.output[name]) for name, _ in activation_address(config, "valid")),
             self.act_write.value.eq(self._output(m, serial, reciprocal.o)),
         ]
         return m

@@ -1,5 +1,8 @@
 """`KeyValueMemory`: collects k and v from all rows, turns the corner, and gives the words of the attention bus."""
 
+from functools import reduce
+from operator import or_
+
 from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
@@ -7,15 +10,16 @@ from amaranth.lib.wiring import In, Out
 
 from rtl.attention_bus import KeyValueKind, collect_layout, read_layout, word_layout
 from rtl.attention_config import READ_LATENCY
+from rtl.attention_phases import constant_table
 
 __all__ = ["KeyValueBank", "KeyValueMemory", "select"]
 
 
-def bank_members(config):
-    """Members of `KeyValueBank`."""
+def bank_members(config, rows):
+    """Members of a `KeyValueBank` of ``rows`` rows."""
     return {
         "i": In(collect_layout(config)),
-        "values": In(data.ArrayLayout(signed(8), config.lanes)),
+        "values": In(data.ArrayLayout(signed(8), rows)),
         "address": In(read_layout(config)["address"].shape),
         "key": Out(word_layout(config)),
         "value": Out(word_layout(config)),
@@ -24,114 +28,128 @@ def bank_members(config):
 
 
 class KeyValueBank(wiring.Component):
-    """Keys and values of one group of D adjacent rows: one memory each, one write port each.
+    """Keys and values of one group of adjacent rows: one memory each, one write port each.
 
     Keys: a shift register per row holds its last D dims. Row 2i + 1 ends a chunk 2i + 1 cycles after row 0 does; in that cycle the pair's
-    word is complete (the last byte is still at the input). Pairs so follow each other by 2 cycles and need D - 1 cycles in all; the next
-    chunk ends D - 1 cycles later or more (`AttentionConfig`), so a pair has the port to itself.
-    Values: row r is delayed by D - 1 - r, so all rows meet; even dims wait for odd ones.
+    word is complete (the last byte is still at the input) and is captured. All other pairs' captures are 0 then, so that the words are
+    chosen by OR, at two LUTs per bit. Pairs follow each other by 2 cycles and need rows - 1 cycles in all; the next chunk ends D - 1
+    cycles later or more (`AttentionConfig`), so a pair has the port to itself.
+    Values: row r is delayed by rows - 1 - r, so all rows meet; even dims wait for odd ones.
 
     Parameters
     ----------
     config : AttentionConfig
+    rows : int, of this group: an element of ``config.group_rows``
 
     Members
     -------
     i : In(collect_layout(config)), what this group's first row emits in this cycle; row r emits the same r cycles later
-    values : In(ArrayLayout(signed(8), D)), the rows' bytes
+    values : In(ArrayLayout(signed(8), rows)), the rows' bytes
     address : In, read address of both memories
-    key, value : Out(word_layout(config)), 2 cycles after `address`
+    key, value : Out(word_layout(config)), 2 cycles after `address`. The value lanes of rows that the group lacks, the first, are 0
     conflict : Out(1), sticky: two chunks were in the corner at once (the law above was broken)
+
+    Timing
+    ------
+    A pair's key word is written 2 cycles after its last byte, values in the cycle of the last row's byte.
     """
 
-    def __init__(self, config):
-        self.config = config
-        super().__init__(bank_members(config))
+    def __init__(self, config, rows):
+        self.config, self.rows = config, rows
+        super().__init__(bank_members(config, rows))
 
     def elaborate(self, platform):
         m = Module()
-        base = Signal(range(max(2, self.config.heads * self.config.passes)))
-        m.d.comb += base.eq(self.i.head * self.config.passes + self.i.pass_index)
-        self._keys(m, base)
-        self._values(m, base)
+        self._keys(m)
+        self._values(m)
         return m
 
-    def _memory(self, m, name, depth, word):
-        """A memory whose read word is registered once more. Returns its write port."""
-        m.submodules[name] = memory = Memory(shape=word.shape(), depth=depth, init=[], attrs={"ram_style": "block"})
+    def _base(self, m, address_of, name):
+        """Where the place and pass at `i` begin in a memory, ``address_of(place, pass_index)``: looked up, not multiplied."""
+        config = self.config
+        columns, places = 1 << len(self.i.pass_index), range(config.key_value_heads)
+        table = [address_of(place, min(index, config.passes - 1)) for place in places for index in range(columns)]
+        return constant_table(m, table, Cat(self.i.pass_index, self.i.head), name)
+
+    def _memory(self, m, name, depth, shape):
+        """A memory whose read word is registered once more. Returns its write port and that word."""
+        m.submodules[name] = memory = Memory(shape=shape, depth=depth, init=[], attrs={"ram_style": "block"})
         write, read = memory.write_port(), memory.read_port()
+        word = Signal(shape, name=f"{name}_word", reset_less=True)
         m.d.comb += [read.en.eq(1), read.addr.eq(self.address)]  # the other kind's address may be out of range: never selected
         m.d.sync += word.eq(read.data)
-        return write
+        return write, word
 
-    def _keys(self, m, base):
-        config = self.config
-        write = self._memory(m, "keys", config.key_depth, self.key)
+    def _keys(self, m):
+        config, rows = self.config, self.rows
+        write, word = self._memory(m, "keys", config.key_depth, self.key.shape())
         ends = [sum(config.chunks[: index + 1]) - 1 for index in range(len(config.chunks))]
-        chunk = Signal(range(len(ends)))
+        chunk, chunk_1 = Signal(range(len(ends))), Signal(range(len(ends)), reset_less=True)
         ending = Signal()
         for index, end in enumerate(ends):
             with m.If(self.i.dim == end):
                 m.d.comb += [ending.eq(self.i.valid & (self.i.kind == KeyValueKind.KEY)), chunk.eq(index)]
-        # Bit k: a chunk ended (a value came) at the first row k cycles ago. Odd places from 1 on write a pair.
-        ended = Cat(ending, _history(m, ending, config.lanes - 1))
-        valid = Cat(self.i.valid, _history(m, self.i.valid, config.lanes - 1))
-        row_words = self._row_words(m, valid)
-
-        first_address = Signal(range(config.key_depth), reset_less=True)
-        pair = Signal(range(max(2, config.lanes // 2)), reset_less=True)
-        pairs = [Cat(row_words[2 * k][0], row_words[2 * k + 1][1]) for k in range(config.lanes // 2)]
-        finishing = ended[1::2].any()
-        m.d.sync += [first_address.eq(base * config.group_words + chunk), write.en.eq(finishing)]
-        with m.If(ended[0]):
-            m.d.sync += pair.eq(0)
-        with m.If(finishing):
-            m.d.sync += [
-                write.data.eq(select(pairs, pair)),
-                write.addr.eq(Mux(ended[1], first_address, write.addr + len(ends))),
-            ]
-            with m.If(~ended[0]):
-                m.d.sync += pair.eq(pair + 1)
-        with m.If(ended[1] & ended[2:].any()):
+        # Bit k: a chunk ended (a value came) at the first row k cycles ago. Odd places capture a pair, even ones write it.
+        ended = Cat(ending, _history(m, ending, rows))
+        valid = Cat(self.i.valid, _history(m, self.i.valid, rows - 1))
+        base, first_address = (Signal(range(config.key_depth), name=name, reset_less=True) for name in ("base", "first_address"))
+        m.d.comb += self.key.eq(word)
+        m.d.sync += [
+            base.eq(self._base(m, config.key_address, "key_base")),
+            chunk_1.eq(chunk),
+            first_address.eq(base + chunk_1),
+            write.en.eq(ended[2::2].any()),
+            write.data.eq(reduce(or_, self._captures(m, valid, ended))),
+        ]
+        with m.If(ended[2::2].any()):
+            m.d.sync += write.addr.eq(Mux(ended[2], first_address, write.addr + len(ends)))
+        with m.If(ended[1] & ended[2:rows].any()):
             m.d.sync += self.conflict.eq(1)
 
-    def _row_words(self, m, valid):
-        """Per row: (its last D bytes, the same with the byte that is coming)."""
-        words = []
-        for row in range(self.config.lanes):
-            held = Signal(8 * self.config.lanes, name=f"held{row}", reset_less=True)
-            coming = Cat(held[8:], self.values[row].as_unsigned())
-            with m.If(valid[row]):
-                m.d.sync += held.eq(coming)
-            words.append((held, coming))
-        return words
+    def _captures(self, m, valid, ended):
+        """Per pair of rows: its word, one cycle after it is complete; 0 in all other cycles."""
+        lanes, captures = self.config.lanes, []
+        for row in range(0, self.rows, 2):
+            halves = []
+            for key in range(2):
+                held = Signal(8 * lanes, name=f"held{row + key}", reset_less=True)
+                coming = Cat(held[8:], self.values[row + key].as_unsigned())
+                with m.If(valid[row + key]):
+                    m.d.sync += held.eq(coming)
+                halves.append(coming if key else held)
+            capture = Signal(2 * 8 * lanes, name=f"capture{row}", reset_less=True)
+            m.d.sync += capture.eq(Mux(ended[row + 1], Cat(halves), 0))
+            captures.append(capture)
+        return captures
 
-    def _values(self, m, base):
-        config = self.config
-        write = self._memory(m, "values", config.value_depth, self.value)
-        wait = config.lanes - 1
+    def _values(self, m):
+        config, rows = self.config, self.rows
+        held = data.ArrayLayout(data.ArrayLayout(signed(8), rows), 2)
+        write, word = self._memory(m, "values", config.value_depth, held)
+        wait = rows - 1
         dim = _delay(m, self.i.dim, wait)
         valid = _history(m, self.i.valid & (self.i.kind == KeyValueKind.VALUE), wait)[-1]
         address = Signal(range(config.value_depth), reset_less=True)
-        m.d.sync += address.eq(base * (config.head_dim // 2) + (self.i.dim >> 1))
-        aligned = Cat(_delay(m, self.values[row], wait - row) for row in range(config.lanes))
-        even = Signal(8 * config.lanes, reset_less=True)
+        m.d.sync += address.eq(self._base(m, config.value_address, "value_base") + (self.i.dim >> 1))
+        aligned = Cat(_delay(m, self.values[row], wait - row) for row in range(rows))
+        even = Signal(8 * rows, reset_less=True)
         with m.If(valid & ~dim[0]):
             m.d.sync += even.eq(aligned)
         m.d.comb += [
             write.en.eq(valid & dim[0]),
             write.addr.eq(_delay(m, address, wait - 1)),
             write.data.eq(Cat(even, aligned)),
+            *(self.value[half][config.lanes - rows + row].eq(word[half][row]) for half in range(2) for row in range(rows)),
         ]
 
 
 class KeyValueMemory(wiring.Component):
-    """The collector and the memories of keys and values of one layer: a `KeyValueBank` per group of D rows.
+    """The collector and the memories of keys and values of one layer: a `KeyValueBank` per group.
 
     Parameters
     ----------
     config : AttentionConfig
-    bank : builds a `KeyValueBank`, or a module that stands for one
+    bank : called with (config, rows of the group): builds a `KeyValueBank`, or a module that stands for one
 
     Members
     -------
@@ -140,16 +158,16 @@ class KeyValueMemory(wiring.Component):
     values : In(ArrayLayout(signed(8), rows)): row r's byte for what row 0 emitted r cycles ago; in [-127, 127]
     read : In(read_layout(config)), a request per cycle
     word : Out(word_layout(config)), READ_LATENCY = 3 cycles after `read`
-    conflict : Out(1), sticky, must stay 0; see `KeyValueBank`
+    conflict : Out(1), sticky, must stay 0: an error of the machine; see `KeyValueBank`
 
     Timing
     ------
-    A value may be read `settle` = rows + 1 cycles after row 0 emitted the last one.
+    A value may be read `settle` = rows + 2 cycles after row 0 emitted the last one.
     """
 
     def __init__(self, config, bank=KeyValueBank):
         self.config, self.bank = config, bank
-        self.settle = config.rows + 1
+        self.settle = config.rows + 2
         super().__init__(
             {
                 "i": In(collect_layout(config)),
@@ -164,12 +182,12 @@ class KeyValueMemory(wiring.Component):
         m = Module()
         config, lanes = self.config, self.config.lanes
         control, conflicts, keys, values = self.i, [], [], []
-        for group in range(config.groups):
-            m.submodules[f"bank{group}"] = bank = self.bank(config)
+        for group, rows in enumerate(config.group_rows):
+            m.submodules[f"bank{group}"] = bank = self.bank(config, rows)
             m.d.comb += [
                 bank.i.eq(control),
                 bank.address.eq(self.read.address),
-                bank.values.eq(Cat(self.values[group * lanes + k] for k in range(lanes))),
+                bank.values.eq(Cat(self.values[group * lanes + k] for k in range(rows))),
             ]
             conflicts.append(bank.conflict)
             keys.append(Value.cast(bank.key))

@@ -1,11 +1,13 @@
 """`AttentionHarness`: engine, key/value memory and some rows' attention units, wired as the accelerator wires them."""
 
+from itertools import product
+
 from amaranth.hdl import Cat, Module, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from rtl.attention_bus import AttendCommand, attention_bus, collect_layout
+from rtl.attention_bus import AttendCommand, activation_address, attention_bus, collect_layout
 from rtl.attention_engine import AttentionEngine
 from rtl.tech.dsp48e2 import generic
 from rtl.units.attention import Attention
@@ -24,14 +26,14 @@ class AttentionHarness(wiring.Component):
     -------
     i : the engine's command; done, busy, conflict: outputs
     collect, values : what row 0 emits and, in the same cycle, all rows' bytes; the harness delays row r by r cycles
-    place : {valid, pass_index, address}: with valid, ``values`` is written to that place of the rows' activation memories
+    place : {valid, image, pass_index, address}: with valid, ``values`` is written to that place of the rows' activation memories
     held : bytes of the built rows at ``place``, 1 cycle later
     port_clash : sticky, a row read and wrote its activation memory in one cycle
     """
 
     def __init__(self, config, rows, technology=generic):
         self.config, self.rows, self.technology = config, tuple(rows), technology
-        place = data.StructLayout({"valid": 1, "pass_index": config.pass_bits, "address": config.channel_bits})
+        place = activation_address(config, "valid")
         super().__init__(
             {
                 "i": In(stream.Signature(AttendCommand)),
@@ -81,16 +83,20 @@ class AttentionHarness(wiring.Component):
         m.submodules[f"row{row}"] = unit = Attention(config, self.technology)
         m.d.comb += unit.i_bus.eq(bus)
         read_bytes, held_bytes = [], []
-        for index in range(config.passes):
+        for image, index in product(range(2), range(config.passes)):
             memory = Memory(shape=8, depth=config.heads * config.head_dim, init=[])
-            m.submodules[f"activation{row}_{index}"] = memory
+            m.submodules[f"activation{row}_{image}_{index}"] = memory
             write, read, check = memory.write_port(), memory.read_port(), memory.read_port()
-            loading = self.place.valid & (self.place.pass_index == index)
+
+            def here(request, image=image, index=index):
+                return (request.image == image) & (request.pass_index == index)
+
+            loading = self.place.valid & here(self.place)
             m.d.comb += [
                 read.addr.eq(unit.act_read.address),
-                read.en.eq(unit.act_read.enable & (unit.act_read.pass_index == index)),
+                read.en.eq(unit.act_read.enable & here(unit.act_read)),
                 check.addr.eq(self.place.address),
-                write.en.eq(loading | (unit.act_write.valid & (unit.act_write.pass_index == index))),
+                write.en.eq(loading | (unit.act_write.valid & here(unit.act_write))),
                 write.addr.eq(unit.act_write.address),
                 write.data.eq(unit.act_write.value),
             ]
@@ -98,8 +104,11 @@ class AttentionHarness(wiring.Component):
                 m.d.comb += [write.addr.eq(self.place.address), write.data.eq(self.values[row].as_unsigned())]
             read_bytes.append(read.data)
             held_bytes.append(check.data)
-        asked, shown = Signal(config.pass_bits, name=f"asked{row}"), Signal(config.pass_bits, name=f"shown{row}")
-        m.d.sync += [asked.eq(unit.act_read.pass_index), shown.eq(self.place.pass_index)]
+        asked, shown = (Signal(range(2 * config.passes), name=f"{name}{row}") for name in ("asked", "shown"))
+        m.d.sync += [
+            register.eq(request.image * config.passes + request.pass_index)
+            for register, request in ((asked, unit.act_read), (shown, self.place))
+        ]
         m.d.comb += [
             unit.act_data.eq(select(read_bytes, asked)),
             self.held[self.rows.index(row)].eq(select(held_bytes, shown)),

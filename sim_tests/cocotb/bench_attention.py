@@ -9,6 +9,7 @@ from cocotb.utils import get_sim_time
 
 from model import integer
 from model.integer import REQUANTIZE_SHIFTS, attention, attention_accumulator_shift
+from rtl.program.isa import PAYLOAD, Opcode
 from sim_tests.cocotb.helpers import bench_parameters, bench_random, idle_stream, start
 
 CLOCK_NS = 10
@@ -18,13 +19,19 @@ LIMIT = 127
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One ATTEND. ``data`` names a generator of q, k, v; gap is the chance of an idle cycle at the collector."""
+    """One ATTEND. ``data`` names a generator of q, k, v; gap is the chance of an idle cycle at the collector.
+
+    ``last``: the heads and the places that the command uses are the last ones, not the first.
+    """
 
     data: str = "random"
     gap: float = 0.0
     multiplier: int = 40000
     shift: int = 20
     gain: float = 1.0
+    image: int = 0
+    output_image: int = 0
+    last: bool = False
     heads: int | None = None
     passes: int | None = None
     keys: int | None = None
@@ -44,7 +51,12 @@ CASES = {
     "ties": Case(data="ties"),
     "one dominating key": Case(data="dominating", shift=16),
     "uniform": Case(data="uniform"),
+    "second image": Case(image=1, output_image=1),
+    "into the other image": Case(output_image=1),
+    "last places": Case(last=True),
     "one head": Case(heads=1),
+    "one head, the last, second image": Case(heads=1, last=True, image=1),
+    "one job, the last": Case(heads=1, passes=1, last=True, gap=0.2),
     "one pass": Case(passes=1),
     "one job": Case(heads=1, passes=1),
     "one job, gaps": Case(heads=1, passes=1, gap=0.5),
@@ -53,9 +65,9 @@ CASES = {
 }
 
 
-def operands(case, rng, shape):
-    """q, k, v: int64 arrays of shape (heads, slots, head_dim)."""
-    q, k, v = (rng.integers(-LIMIT, LIMIT + 1, shape) for _ in range(3))
+def operands(case, rng, heads, places, shape):
+    """q, k, v: int64 arrays of shape (heads or places, slots, head_dim)."""
+    q, k, v = (rng.integers(-LIMIT, LIMIT + 1, (count, *shape)) for count in (heads, places, places))
     if case.data == "extremes":
         q, k, v = (np.where(x < 0, -LIMIT, LIMIT) for x in (q, k, v))
     elif case.data in ("largest", "smallest"):
@@ -64,8 +76,8 @@ def operands(case, rng, shape):
     elif case.data == "ties":
         k[:] = k[:, :1]
     elif case.data == "dominating":
-        k[:] = -q[:, :1]
-        k[:, 3] = q[:, 3]
+        k[: len(q)] = -q[:, :1]
+        k[: len(q), 3] = q[:, 3]
     elif case.data == "uniform":
         q[:] = 0
     return q, k, v
@@ -82,7 +94,7 @@ class Driver:
     def __init__(self, dut, sizes):
         self.dut, self.sizes = dut, sizes
         self.pass_bits = max(1, (sizes["passes"] - 1).bit_length())
-        self.head_bits = max(1, (sizes["heads"] - 1).bit_length())
+        self.place_bits = max(1, (sizes["key_value_heads"] - 1).bit_length())
 
     def rest(self):
         idle_stream(self.dut, sinks=())
@@ -93,23 +105,23 @@ class Driver:
         rows = self.sizes["rows"]
         return tensor[:, index * rows : (index + 1) * rows]
 
-    async def load(self, q):
-        """q into the activation memories: (head, dim) at head * head_dim + dim."""
+    async def load(self, image, q):
+        """q into the activation memories of an image: (head, dim) at head * head_dim + dim."""
         for index in range(self.sizes["passes"]):
             for head, block in enumerate(self.by_pass(q, index)):
                 for dim in range(block.shape[1]):
-                    await self.place(index, head * block.shape[1] + dim, write=block[:, dim])
+                    await self.place(image, index, head * block.shape[1] + dim, write=block[:, dim])
         self.dut.place.value = 0
 
-    async def place(self, index, address, write=None):
-        self.dut.place.value = int(write is not None) | index << 1 | address << (1 + self.pass_bits)
+    async def place(self, image, index, address, write=None):
+        self.dut.place.value = int(write is not None) | image << 1 | index << 2 | address << (2 + self.pass_bits)
         if write is not None:
             self.dut.values.value = pack(write)
         await FallingEdge(self.dut.clk)
 
     async def collect(self, tiles, rng, gap):
-        """Runs of (kind, tensor), each all passes; within a pass head, dim."""
-        shifts = np.cumsum([0, 1, 1, self.pass_bits, self.head_bits])
+        """Runs of (kind, tensor), each all passes; within a pass place, dim."""
+        shifts = np.cumsum([0, 1, 1, self.pass_bits, self.place_bits])
         for kind, tensor in tiles:
             for index in range(self.sizes["passes"]):
                 for head, block in enumerate(self.by_pass(tensor, index)):
@@ -126,12 +138,17 @@ class Driver:
         for _ in range(self.sizes["rows"] + 4):
             await FallingEdge(self.dut.clk)
 
-    async def attend(self, heads, passes, keys, case, dividend):
+    async def attend(self, case, **fields):
         """Runs the command and returns its cycles."""
-        fields = (heads, 8), (passes, 4), (keys, 16), (case.multiplier, 16), (REQUANTIZE_SHIFTS.index(case.shift), 2), (dividend, 32)
+        fields |= {
+            "image": case.image,
+            "output_image": case.output_image,
+            "score_multiplier": case.multiplier,
+            "score_shift": REQUANTIZE_SHIFTS.index(case.shift),
+        }
         word = position = 0
-        for value, width in fields:
-            word, position = word | value << position, position + width
+        for name, width in PAYLOAD[Opcode.ATTEND]:
+            word, position = word | fields[name] << position, position + width
         assert int(self.dut.i__ready.value) == 1
         self.dut.i__valid.value, self.dut.i__payload.value = 1, word
         await FallingEdge(self.dut.clk)
@@ -141,13 +158,12 @@ class Driver:
         await FallingEdge(self.dut.clk)
         return 1 + round((get_sim_time("ns") - began) / CLOCK_NS)
 
-    async def outputs(self, rows, passes, channels):
-        """What the built rows hold: (passes, channels, rows)."""
-        held = np.zeros((passes, channels, len(rows)), dtype=np.int64)
-        for index in range(passes):
-            for channel in range(channels):
-                await self.place(index, channel)
-                held[index, channel] = np.frombuffer(int(self.dut.held.value).to_bytes(len(rows), "little"), dtype=np.uint8)
+    async def held(self, rows):
+        """What the built rows hold: (images, passes, channels, rows)."""
+        held = np.zeros((2, self.sizes["passes"], self.sizes["heads"] * self.sizes["head_dim"], len(rows)), dtype=np.int64)
+        for image, index, channel in np.ndindex(held.shape[:3]):
+            await self.place(image, index, channel)
+            held[image, index, channel] = np.frombuffer(int(self.dut.held.value).to_bytes(len(rows), "little"), dtype=np.uint8)
         return held
 
 
@@ -158,24 +174,22 @@ async def run_case(dut, name, case, parameters):
     rng = np.random.default_rng(bench_random(name).getrandbits(64))
     driver = Driver(dut, sizes)
     slots, head_dim = sizes["rows"] * sizes["passes"], sizes["head_dim"]
-    q, k, v = operands(case, rng, (sizes["heads"], slots, head_dim))
-    await driver.load(q)
+    q, k, v = operands(case, rng, sizes["heads"], sizes["key_value_heads"], (slots, head_dim))
+    await driver.load(case.image, q)
     await driver.collect([(KEY, k), (VALUE, v)], rng, case.gap)
     shift = attention_accumulator_shift(sizes["tokens"])
     dividend = min(int(case.gain * 2 ** (22 + shift + bits - 8)), 2**32 - 1)
-    cycles = await driver.attend(heads, passes, keys, case, dividend)
+    want = await driver.held(rows)
+    first, first_place = (sizes["heads"] - heads, sizes["key_value_heads"] - heads) if case.last else (0, 0)
+    numbers = dict(first_head=first, key_value_head=first_place, heads=heads, passes=passes, keys=keys, dividend=dividend)
+    cycles = await driver.attend(case, **numbers)
     assert cycles == parameters["cycles"][f"{heads},{passes}"], (cycles, parameters["cycles"])
-    got = await driver.outputs(rows, passes, heads * head_dim)
-    for head in range(heads):
-        want = expected(q[head], k[head, :keys], v[head, :keys], case, dividend, sizes)
+    for head, place in zip(range(first, first + heads), range(first_place, first_place + heads), strict=True):
+        outputs = expected(q[head], k[place, :keys], v[place, :keys], case, dividend, sizes)
         for index in range(passes):
-            ours = got[index, head * head_dim : (head + 1) * head_dim].T
-            theirs = want[index * sizes["rows"] + np.array(rows)]
-            wrong = np.argwhere(ours != theirs)
-            assert not len(wrong), (
-                f"{name}: head {head}, pass {index}: {len(wrong)} of {ours.size} differ, first (row, dim) {wrong[0]}: "
-                f"got {ours[tuple(wrong[0])]}, expected {theirs[tuple(wrong[0])]}"
-            )
+            want[case.output_image, index, head * head_dim : (head + 1) * head_dim] = outputs[index * sizes["rows"] + np.array(rows)].T
+    wrong = np.argwhere(await driver.held(rows) != want)
+    assert not len(wrong), f"{name}: {len(wrong)} of {want.size} bytes are wrong, first (image, pass, channel, row) {wrong[0]}"
     assert not int(dut.conflict.value), "two chunks met in a key/value bank"
     assert not int(dut.port_clash.value), "activation port read and written at once"
 

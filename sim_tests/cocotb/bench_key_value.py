@@ -15,7 +15,7 @@ class Emitter:
     def __init__(self, dut, sizes, rng):
         self.dut, self.sizes, self.rng = dut, sizes, rng
         self.recent = np.zeros((sizes["rows"], sizes["rows"]), dtype=np.int8)  # [age, row]
-        self.widths = (1, 1, bits(sizes["passes"]), bits(sizes["heads"]), bits(sizes["head_dim"]))
+        self.widths = (1, 1, bits(sizes["passes"]), bits(sizes["key_value_heads"]), bits(sizes["head_dim"]))
 
     async def put(self, fields, column):
         self.recent = np.roll(self.recent, 1, axis=0)
@@ -53,21 +53,25 @@ async def read_words(dut, requests, widths):
 
 
 def expected_words(tensors, sizes, chunks):
-    """All (request, word): tensors[kind] has shape (heads, passes, rows, head_dim); None marks a byte that q multiplies by 0."""
+    """All (request, word): tensors[kind] has shape (places, passes, rows, head_dim); None marks a byte that q multiplies by 0."""
     lanes, head_dim = sizes["lanes"], sizes["head_dim"]
-    for head in range(sizes["heads"]):
+    for head in range(sizes["key_value_heads"]):
         for index in range(sizes["passes"]):
-            for group in range(sizes["rows"] // lanes):
+            for group in range(-(-sizes["rows"] // lanes)):
                 key, value = (tensors[kind][head, index, group * lanes : (group + 1) * lanes] for kind in (KEY, VALUE))
                 base = head * sizes["passes"] + index
-                for pair in range(lanes // 2):
+                absent = [0] * (lanes - len(key))
+                for pair in range(len(key) // 2):
                     first = 0
                     for chunk, size in enumerate(chunks):
                         halves = [[None] * (lanes - size) + list(row[first : first + size]) for row in key[2 * pair : 2 * pair + 2]]
                         yield (KEY, group, (base * lanes // 2 + pair) * len(chunks) + chunk), halves[0] + halves[1]
                         first += size
                 for dim in range(0, head_dim, 2):
-                    yield (VALUE, group, base * head_dim // 2 + dim // 2), [*value[:, dim], *value[:, dim + 1]]
+                    yield (
+                        (VALUE, group, base * head_dim // 2 + dim // 2),
+                        [*absent, *value[:, dim], *absent, *value[:, dim + 1]],
+                    )
 
 
 @cocotb.test()
@@ -75,17 +79,17 @@ async def collects(dut) -> None:
     parameters = bench_parameters()
     sizes = parameters["sizes"]
     rng = np.random.default_rng(bench_random("key_value").getrandbits(64))
-    read_widths = (1, bits(sizes["rows"] // sizes["lanes"]), parameters["address_bits"])
+    read_widths = (1, bits(-(-sizes["rows"] // sizes["lanes"])), parameters["address_bits"])
     emitter = Emitter(dut, sizes, rng)
     dut.i.value = dut.values.value = dut.read.value = 0
     await start(dut)
     for gap in (0.0, 0.2, 0.7):
-        shape = (sizes["heads"], sizes["passes"], sizes["rows"], sizes["head_dim"])
+        shape = (sizes["key_value_heads"], sizes["passes"], sizes["rows"], sizes["head_dim"])
         tensors = [rng.integers(-127, 128, shape) for _ in range(2)]
-        for first in range(0, sizes["heads"], 2):  # tiles of two heads: [k, k, v, v] of every pass
+        for first in range(0, sizes["key_value_heads"], 2):  # tiles of two heads: [k, k, v, v] of every pass
             for index in range(sizes["passes"]):
                 for kind, tensor in enumerate(tensors):
-                    for head in range(first, min(first + 2, sizes["heads"])):
+                    for head in range(first, min(first + 2, sizes["key_value_heads"])):
                         for dim in range(sizes["head_dim"]):
                             while rng.random() < gap:
                                 await emitter.idle()

@@ -8,9 +8,11 @@ from rtl.units.key_value import KeyValueMemory
 from sim_tests.cocotb.runner import run_bench
 
 SIZES = {
-    "micro": dict(rows=6, lanes=6, head_dim=16, heads=4, tokens=17, passes=3),
-    "four lanes": dict(rows=8, lanes=4, head_dim=16, heads=3, tokens=15, passes=2),
-    "three groups": dict(rows=18, lanes=6, head_dim=22, heads=2, tokens=36, passes=2),
+    "micro": dict(rows=6, lanes=6, head_dim=16, heads=4, tokens=17, passes=3, key_value_heads=8),
+    "four lanes": dict(rows=8, lanes=4, head_dim=16, heads=3, tokens=15, passes=2, key_value_heads=3),
+    "last group of two": dict(rows=10, lanes=4, head_dim=8, heads=2, tokens=19, passes=2, key_value_heads=4),
+    "last group of four": dict(rows=10, lanes=6, head_dim=16, heads=1, tokens=28, passes=3, key_value_heads=2),
+    "three groups": dict(rows=18, lanes=6, head_dim=22, heads=2, tokens=36, passes=2, key_value_heads=2),
 }
 
 

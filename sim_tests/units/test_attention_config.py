@@ -9,8 +9,8 @@ from rtl.attention_config import AttentionConfig
 from rtl.errors import InputError
 from rtl.program.isa import PAYLOAD, Opcode
 
-BASE = dict(bits=8, rows=66, lanes=22, head_dim=64, heads=12, tokens=197, passes=3)
-MICRO = dict(bits=8, rows=6, lanes=6, head_dim=16, heads=4, tokens=17, passes=3)
+BASE = dict(bits=8, rows=66, lanes=22, head_dim=64, heads=12, tokens=197, passes=3, key_value_heads=12)
+MICRO = dict(bits=8, rows=6, lanes=6, head_dim=16, heads=4, tokens=17, passes=3, key_value_heads=4)
 
 
 def test_deit_base() -> None:
@@ -20,6 +20,21 @@ def test_deit_base() -> None:
     assert (config.score_words, config.score_cycles) == (297, 297)
     assert (config.output_words, config.output_cycles) == (288, 288)
     assert config.cycles(12, 3) == 66 + 36 * (297 + 288) + 66 + 12 + 12
+
+
+def test_fifty_rows() -> None:
+    config = AttentionConfig(**dict(BASE, rows=50, passes=4))
+    assert config.group_rows == (22, 22, 6) and config.blocks == 12 and config.operand_depth == 30
+    assert (config.key_depth, config.value_depth) == (12 * 4 * 33, 12 * 4 * 32)
+    assert (config.score_words, config.score_cycles) == (297, 297)
+    assert (config.output_words, config.output_cycles) == (384, 384)
+
+
+@pytest.mark.parametrize("rows,passes,goal", [(66, 3, 590), (50, 4, 700)])
+def test_job_cycles(rows: int, passes: int, goal: int) -> None:
+    """The average of a job, all heads in one ATTEND."""
+    config = AttentionConfig(**dict(BASE, rows=rows, passes=passes))
+    assert config.cycles(12, passes) / (12 * passes) <= goal
 
 
 def test_micro() -> None:
@@ -43,7 +58,9 @@ def test_command_is_the_isa() -> None:
     [
         (dict(bits=9), "bits must be 1..8: 9 does not; choose a width in that range"),
         (dict(lanes=11), "lanes must be even: 11 does not; choose an even number"),
-        (dict(lanes=20), "lanes must divide rows: 20 does not; choose lanes that divide rows"),
+        (dict(lanes=68), "lanes must be at most rows: 68 does not; use fewer lanes"),
+        (dict(rows=67), "rows must be even, or a pair of keys would cross a pass: 67 does not; choose an even number"),
+        (dict(key_value_heads=0), "key_value_heads must be 1..255: 0 does not; choose fewer copies"),
         (dict(tokens=199), "tokens must fit rows * passes: 199 does not; use at most 198"),
         (dict(passes=4), "rows * passes must be at most 256, the score memory: 264 does not; use fewer passes"),
         (dict(head_dim=63), "head_dim must be even: 63 does not; pad the heads"),
@@ -55,7 +72,7 @@ def test_command_is_the_isa() -> None:
         ),
         (
             dict(rows=22, passes=1, tokens=20),
-            "rows * passes must be 2 or more times lanes: 22 does not; use fewer lanes",
+            "passes or groups of lanes rows must be 2 or more: 1 does not; use fewer lanes",
         ),
     ],
 )
@@ -73,7 +90,14 @@ def test_phases_hide_the_softmax() -> None:
                 if slots < 2 * lanes or slots > 256:
                     continue
                 config = AttentionConfig(
-                    bits=8, rows=lanes * groups, lanes=lanes, head_dim=head_dim, heads=2, tokens=slots - 1, passes=passes
+                    bits=8,
+                    rows=lanes * groups,
+                    lanes=lanes,
+                    head_dim=head_dim,
+                    heads=2,
+                    tokens=slots - 1,
+                    passes=passes,
+                    key_value_heads=2,
                 )
                 score, output, latency = config.score_cycles, config.output_cycles, config.product_latency
                 scan = score + latency + 8  # one cycle after the last possible score
