@@ -23,7 +23,7 @@ from model.configs import config_of
 from model.errors import InputError
 from model.graph import DeitGraph, Layer, Linear, Norm
 from model.nets.deit import Block, DeiT
-from model.quant.deit import GELU_OFFSET, QuantBlock, QuantDeiT
+from model.quant.deit import GELU_OFFSET, RATIO_TARGET, QuantBlock, QuantDeiT
 from model.quant.packed import save_quantized
 from model.quant.quantizers import BinaryWeight, LearnedStep, PlaneWeight
 from model.random_graph import hidden_table
@@ -31,8 +31,8 @@ from model.train import load_run
 
 #: The largest value seen in calibration lands at this part of the 16-bit range.
 HEADROOM = 2
-#: Requantize ratios must stay below 16 (``integer.choose_multiplier``); steps that we choose keep them below the target.
-_RATIO_LIMIT, _RATIO_TARGET = 15.99, 15.9
+#: ``integer.choose_multiplier`` takes ratios below 16.
+_RATIO_LIMIT = 15.99
 _CALIBRATION_IMAGES = 512
 
 
@@ -117,7 +117,7 @@ def calibrated_ranges(network: QuantDeiT, images: Tensor) -> tuple[float, float]
     for quant, block in network.pairs():
         x = quant(x, block, False)
         largest = torch.maximum(largest, x.abs().max())
-    parts = torch.stack(network.head_logits(images))
+    parts = torch.stack(network.head_logits(x))
     return float(largest), float(torch.maximum(parts.abs().max(), parts.sum(0).abs().max()))
 
 
@@ -132,15 +132,15 @@ def residual_step(network: QuantDeiT, largest: float) -> float:
     steps = [HEADROOM * largest / top]
     for quant, block in network.pairs():
         for linear, source in ((block.attn.proj, quant.attention), (block.mlp.fc2, quant.hidden)):
-            steps.append(_largest_scale(BinaryWeight(), linear.weight) * float(source.step) / _RATIO_TARGET)
-    steps.append(_largest_scale(network.planes, network.patch_weight()[0]) / ((1 << network.bits) - 1) / _RATIO_TARGET)
+            steps.append(_largest_scale(BinaryWeight(), linear.weight) * float(source.step) / RATIO_TARGET)
+    steps.append(_largest_scale(network.planes, network.patch_weight()[0]) / ((1 << network.bits) - 1) / RATIO_TARGET)
     return max(steps)
 
 
 def lower_heads(network: QuantDeiT, step: float) -> list[Linear]:
     """All heads on one scale: ``step`` per logit, or coarser where a requantize ratio would reach 16. Each carries its part of the mean."""
     source, heads = Source.of(network.norm), network.net.heads()
-    limit = max(_largest_scale(network.planes, head.weight) for head in heads) * source.step / len(heads) / _RATIO_TARGET
+    limit = max(_largest_scale(network.planes, head.weight) for head in heads) * source.step / len(heads) / RATIO_TARGET
     step = max(step, limit) * len(heads)
     return [lower_linear(head.weight, head.bias, network.planes, source, step) for head in heads]
 

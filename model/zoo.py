@@ -1,4 +1,4 @@
-"""Networks by name: their shapes, and their graphs from a shipped checkpoint, a file or a seed."""
+"""Networks by name: their shapes, and their graphs from a shipped checkpoint, a file or a seed. Torch is loaded for float files alone."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from model.random_graph import random_graph
 MODELS = tuple(CONFIGS)
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
 RANDOM_PREFIX = "random:"
+#: Integer graphs end in .npz; these are float networks of timm or Facebook.
+FLOAT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 
 
 def shape_of(model: str, bits: int) -> DeitShape:
@@ -25,7 +27,10 @@ def shipped_path(model: str, bits: int) -> Path:
 
 
 def load_graph_and_metadata(model: str, bits: int, source: str | None = None) -> tuple[DeitGraph, dict]:
-    """``source``: a path, ``random:SEED``, or None for the shipped checkpoint, else ``random:0``."""
+    """``source``: a path, ``random:SEED``, or None for the shipped checkpoint, else ``random:0``.
+
+    A path is an integer graph (.npz), or a float network (``FLOAT_SUFFIXES``), which is converted: see ``model.quant.convert``.
+    """
     shape = shape_of(model, bits)
     if source is None:
         source = str(shipped_path(model, bits)) if shipped_path(model, bits).exists() else f"{RANDOM_PREFIX}0"
@@ -34,6 +39,11 @@ def load_graph_and_metadata(model: str, bits: int, source: str | None = None) ->
         if not seed.isdecimal():
             raise InputError(f"random:SEED needs a whole number: {seed!r} is not; try random:0")
         return random_graph(shape, int(seed)), {"source": source}
+    if Path(source).suffix in FLOAT_SUFFIXES:
+        from model.quant.convert import convert
+
+        graph, metadata = convert(source, model, bits)
+        return graph, {"source": source, **metadata}
     graph, metadata = checkpoint.load_graph(source)
     if graph.shape != shape:
         found = f"{graph.shape.name} with {graph.shape.bits}"

@@ -18,6 +18,8 @@ from model.integer import BETA_FRACTION, GAMMA_FRACTION, SCORE_BITS, SCORE_STEP
 from model.nets.deit import NORM_EPSILON, Block, DeiT
 from model.quant.quantizers import BinaryWeight, LearnedStep, PlaneWeight, affine, fixed_point, round_clamp, straight_through
 
+#: Requantize ratios must stay below 16 (``integer.choose_multiplier``); steps that are chosen, not learned, keep them below this.
+RATIO_TARGET = 15.9
 #: GELU's minimum is -0.16997: hidden activations are stored as codes above this.
 GELU_OFFSET = -0.17
 
@@ -42,10 +44,19 @@ def fold(
     return weight * (scale[:, None] if scale.ndim else scale), constant
 
 
+def least_step(quantizer: BinaryWeight, weight: Tensor, source: LearnedStep) -> Tensor:
+    """The smallest output step of a linear layer over codes of ``source`` that keeps every requantize ratio below RATIO_TARGET."""
+    return quantizer.scale(weight).max() * source.step / RATIO_TARGET
+
+
 def normalize(x: Tensor, norm: nn.LayerNorm, target: LearnedStep, calibrating: bool) -> Tensor:
-    """LayerNorm straight into the codes of ``target``, gamma and beta at their fixed-point resolution."""
+    """LayerNorm straight into the codes of ``target``, gamma and beta at their fixed-point resolution.
+
+    Calibration keeps the step so large that gamma fits its 16 bits.
+    """
     if calibrating:
-        target.calibrate(functional.layer_norm(x, x.shape[-1:], norm.weight, norm.bias, NORM_EPSILON))
+        least = norm.weight.abs().max() * 2**GAMMA_FRACTION / (2**15 - 1)
+        target.calibrate(functional.layer_norm(x, x.shape[-1:], norm.weight, norm.bias, NORM_EPSILON), least)
     gamma = fixed_point(norm.weight / target.step, GAMMA_FRACTION)
     beta = fixed_point(norm.bias / target.step + target.zero, BETA_FRACTION)
     return target.codes(functional.layer_norm(x, x.shape[-1:], gamma, beta, NORM_EPSILON))
@@ -79,7 +90,8 @@ class QuantBlock(nn.Module):
         """Codes of norm2 -> fc2's output."""
         fc1, fc2, before, hidden = block.mlp.fc1, block.mlp.fc2, self.preactivation, self.hidden
         if calibrating:
-            before.calibrate(functional.linear(u, *fold(self.weight, fc1.weight, fc1.bias, self.norm2)))
+            real = functional.linear(u, *fold(self.weight, fc1.weight, fc1.bias, self.norm2))
+            before.calibrate(real, least_step(self.weight, fc1.weight, self.norm2))
         codes = before.codes(functional.linear(u, *fold(self.weight, fc1.weight, fc1.bias, self.norm2, before.step, before.zero)))
         active = functional.gelu(affine(codes, before.step, -before.step * before.zero))
         if calibrating:
@@ -95,7 +107,7 @@ class QuantBlock(nn.Module):
         if calibrating:
             real = functional.linear(u, *fold(self.weight, layer.weight, layer.bias, self.norm1))
             for target, part in zip((self.q, self.k, self.v), real.chunk(3, -1), strict=True):
-                target.calibrate(part)
+                target.calibrate(part, least_step(self.weight, layer.weight, self.norm1))
         steps = torch.stack((self.q.step, self.k.step, self.v.step)).repeat_interleave(embed_dim)
         qkv = self.q.codes(functional.linear(u, *fold(self.weight, layer.weight, layer.bias, self.norm1, steps)))
         q, k, v = qkv.reshape(batch, tokens, 3, heads, embed_dim // heads).permute(2, 0, 3, 1, 4).unbind(0)
@@ -147,13 +159,13 @@ class QuantDeiT(nn.Module):
 
     def forward(self, images: Tensor, calibrating: bool = False) -> Tensor:
         """(batch, size, size, channels) uint8 images -> (batch, classes) logits. ``calibrating`` sets every step from this batch first."""
-        return torch.stack(self.head_logits(images, calibrating)).sum(0)
-
-    def head_logits(self, images: Tensor, calibrating: bool = False) -> list[Tensor]:
-        """Of each head: (batch, classes), weighted so that their sum is the mean of the heads."""
         x = self.embed(images)
         for quant, block in self.pairs():
             x = quant(x, block, calibrating)
+        return torch.stack(self.head_logits(x, calibrating)).sum(0)
+
+    def head_logits(self, x: Tensor, calibrating: bool = False) -> list[Tensor]:
+        """The last residual -> of each head (batch, classes), weighted so that their sum is the mean of the heads."""
         heads = self.net.heads()
         u = normalize(x[:, : len(heads)], self.net.norm, self.norm, calibrating).unbind(1)
         return [

@@ -129,12 +129,12 @@ class LearnedStep(nn.Module):
     def step(self) -> Tensor:
         return self.log_step.exp()
 
-    def calibrate(self, x: Tensor) -> None:
-        """Sets the step from real values x: the best Gaussian step for this many levels."""
+    def calibrate(self, x: Tensor, least: Tensor | float = 1e-12) -> None:
+        """Sets the step from real values x: the best Gaussian step for this many levels, ``least`` at least."""
         bits = round(math.log2(self.high - self.low + 1))
         spread = x.float().sub(self.offset).pow(2).mean().sqrt() if self.offset else x.float().std()
         with torch.no_grad():
-            self.log_step.copy_((GAUSSIAN_STEPS[bits] * spread.clamp_min(1e-6)).log())
+            self.log_step.copy_((GAUSSIAN_STEPS[bits] * spread.clamp_min(1e-6)).clamp_min(least).log())
 
     def codes(self, scaled: Tensor) -> Tensor:
         """``x / step + zero`` -> u."""
