@@ -26,6 +26,7 @@ class ZCU102Platform(XilinxPlatform):
     ----------------------------
     name, part : of the board in `boards.BOARDS`; of the device, as Vivado spells it
     capacity : LUTs, flip-flops, DSP48E2s and 36 Kb block memories of the device
+    slicem_luts : of the LUTs, those that can be memory or shift registers
     budget_share : how much of each a build may occupy; the rest is left to place and route
     ddr_bytes_per_s : peak of the processing system's DDR4-2400 x 64; ddr_efficiency : share of it to plan with, an assumption
     hp_ports, hp_port_bits : AXI slave ports of the processing system into DDR
@@ -40,6 +41,7 @@ class ZCU102Platform(XilinxPlatform):
     default_clk = None  # `sync` comes from the processing system, below
 
     capacity = types.MappingProxyType({"lut": 274_080, "ff": 548_160, "dsp": 2_520, "bram36": 912})
+    slicem_luts = 144_000
     budget_share = types.MappingProxyType({"lut": 0.75, "dsp": 0.80, "bram36": 0.80})
     ddr_bytes_per_s = 19_200_000_000
     ddr_efficiency = 0.75

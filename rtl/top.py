@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +12,6 @@ from model.errors import InputError as ModelInputError
 from rtl.errors import InputError
 
 if TYPE_CHECKING:
-    from rtl.config import AcceleratorConfig
     from rtl.flow.ddr import Memory
 
 VERBS_TO_COME = {"plan": "the planner", "report": "the report page"}
@@ -59,7 +56,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, default=Path("build"), help="folder for outputs (default build)")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout, all else on stderr")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=_Parser)
-    verbs.add_parser("build", help="Verilog, Vivado project, program and weight image, resource estimate")
+    build = verbs.add_parser("build", help="Verilog, Vivado project, program and weight image, resource estimate")
+    build.add_argument("--images", type=int, default=2, help="images that one run of the program takes (default 2)")
     simulate = verbs.add_parser("simulate", help="real images through the RTL, compared with the reference")
     simulate.add_argument("--images", type=int, default=8, help="how many (default 8); two are in flight at a time")
     simulate.add_argument("--source", default="fashion-mnist", help="fashion-mnist (default), photos (for 224 x 224 networks) or random")
@@ -88,6 +86,7 @@ def _configured(options: argparse.Namespace, technology: str):
     from model.zoo import load_graph_and_metadata
     from rtl.attention_config import AttentionConfig
     from rtl.config import preset
+    from rtl.flow.fit import with_rows
     from rtl.units.xnor_matmul import STRATEGIES
 
     if options.strategy not in STRATEGIES:
@@ -98,18 +97,6 @@ def _configured(options: argparse.Namespace, technology: str):
         config = with_rows(config, options.rows)
     AttentionConfig.of(config)  # its laws, before anything is written
     return graph, metadata, config
-
-
-def with_rows(config: AcceleratorConfig, rows: int) -> AcceleratorConfig:
-    """`config` with other rows, and the most attention lanes up to its own that its laws allow with them."""
-    from rtl.attention_config import AttentionConfig
-
-    tried = [replace(config, rows=rows, lanes=lanes) for lanes in range(min(max(rows, 1), config.lanes), 0, -1)]
-    for changed in tried:
-        with contextlib.suppress(InputError):
-            AttentionConfig.of(changed)
-            return changed
-    return tried[0]
 
 
 def _simulate(options: argparse.Namespace) -> int:
@@ -183,15 +170,21 @@ def _build(options: argparse.Namespace) -> int:
     from rtl.flow import report
     from rtl.flow.build import build
 
+    if options.images < 1:
+        raise InputError(f"--images must be at least 1: {options.images} is not; use 2")
     board = platform(options.board)
     graph, metadata, config = _configured(options, "ultrascale")
     with report.status("building") as say:
-        summary = build(graph, config, board, options.out, clock_mhz=options.clock_mhz, source=metadata["source"], say=say)
+        summary = build(
+            graph, config, board, options.out, clock_mhz=options.clock_mhz, source=metadata["source"], images=options.images, say=say
+        )
     if options.json:
         print(json.dumps(summary))
     else:
         report.build_table(summary)
-    return 0
+    for line in summary["misfits"]:
+        print(f"popvit: {line}", file=sys.stderr)
+    return 1 if summary["misfits"] else 0
 
 
 if __name__ == "__main__":

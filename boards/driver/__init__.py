@@ -4,7 +4,7 @@
 
     accelerator = Accelerator(json.load(open("manifest.json")), UioBackend("/dev/uio4", "/dev/udmabuf0"))
     accelerator.load(program=open("program.bin", "rb").read(), weights=open("weights.bin", "rb").read())
-    logits = accelerator.infer(image)
+    logits = accelerator.infer(images)  # (n, height, width, channels) uint8 -> (n, classes)
 
 It has been run on file-backed memory and against the simulator's interface, never on a board.
 """

@@ -1,4 +1,4 @@
-"""One accelerator as a host uses it: load once, then infer image after image."""
+"""One accelerator as a host uses it: load once, then infer images, as many at a time as the program takes."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ class Accelerator:
     def _bit(self, register: str, field: str) -> int:
         return 1 << self._map[register]["fields"][field]["low"]
 
-    def _place(self, window: str, data: bytes) -> None:
-        self.backend.memory.write(self.manifest["windows"][window]["offset"], data)
+    def _place(self, window: str, data: bytes, offset: int = 0) -> None:
+        self.backend.memory.write(self.manifest["windows"][window]["offset"] + offset, data)
 
     def load(self, *, program: bytes, weights: bytes) -> None:
         """Puts program and weights into their windows.
@@ -85,23 +85,41 @@ class Accelerator:
                 raise DriverError(f"the {name} must be the manifest's: its sha256 differs; use the files of one build")
             self._place(name, data)
 
-    def infer(self, image: np.ndarray, timeout_s: float = 10.0) -> np.ndarray:
-        """Logits of one image, uint8 in the shape that the manifest says.
+    def infer(self, images: np.ndarray, timeout_s: float = 10.0) -> np.ndarray:
+        """Logits of images, uint8: one in the shape that the manifest says, or any number of them, (n, *shape) -> (n, classes).
+
+        The program takes the manifest's `images` at a time; where fewer are left, the last one is computed again in the others' places.
+
+        Parameters
+        ----------
+        timeout_s : for each run of the program
 
         Raises
         ------
-        ValueError : the image has another shape or type
+        ValueError : the images have another shape or type
         DriverError : the machine stopped with an error, or did not end in time
         """
         shape = tuple(self.manifest["image"]["shape"])
-        if image.shape != shape or image.dtype != np.uint8:
-            raise ValueError(f"image must be uint8 of shape {shape}: got {image.dtype} of shape {image.shape}; resize it first")
-        self._place("image", np.ascontiguousarray(image).tobytes())
+        if images.shape[-len(shape) :] != shape or images.ndim > len(shape) + 1 or images.dtype != np.uint8:
+            raise ValueError(
+                f"images must be uint8 of shape {shape} or (n, ...): got {images.dtype} of shape {images.shape}; resize them first"
+            )
+        batch = images.reshape(-1, *shape)
+        at_once = len(self.manifest["image"]["offsets"])
+        found = [self._run(batch[first : first + at_once], timeout_s) for first in range(0, len(batch), at_once)]
+        logits = np.concatenate(found) if found else np.empty((0, *self.manifest["result"]["shape"]), self.manifest["result"]["dtype"])
+        return logits[0] if images.ndim == len(shape) else logits
+
+    def _run(self, images: np.ndarray, timeout_s: float) -> np.ndarray:
+        """One run of the program."""
+        for number, offset in enumerate(self.manifest["image"]["offsets"]):
+            self._place("image", np.ascontiguousarray(images[min(number, len(images) - 1)]).tobytes(), offset)
         self._write("control", self._bit("control", "start") | self._bit("control", "interrupt_enable"))
         self._wait(timeout_s)
         result = self.manifest["result"]
-        data = self.backend.memory.read(self.manifest["windows"]["result"]["offset"], result["bytes"])
-        return np.frombuffer(data, dtype=result["dtype"]).reshape(result["shape"])
+        begin = self.manifest["windows"]["result"]["offset"]
+        data = [self.backend.memory.read(begin + offset, result["bytes"]) for offset in result["offsets"][: len(images)]]
+        return np.stack([np.frombuffer(part, dtype=result["dtype"]).reshape(result["shape"]) for part in data])
 
     def _wait(self, timeout_s: float) -> None:
         end = time.monotonic() + timeout_s
@@ -121,5 +139,5 @@ class Accelerator:
         return {name: self._read(name) for name in names if name in self._map}
 
     def counters(self) -> dict[str, int]:
-        """The counters of the last image."""
+        """The counters of the last run."""
         return {name.removeprefix(_COUNTER): self._read(name) for name in self._map if name.startswith(_COUNTER)}

@@ -16,7 +16,8 @@ from model.graph import DeitGraph
 from rtl.accelerator import Accelerator, separate_modules
 from rtl.bus.register_map import ErrorCode, as_dict
 from rtl.config import AcceleratorConfig
-from rtl.flow.estimate import SOURCE, Resources, estimate, over_budget, to_rtlil
+from rtl.flow.estimate import SOURCE, Resources, estimate, to_rtlil
+from rtl.flow.fit import misfits
 from rtl.flow.machine import TOP_MODULE
 from rtl.flow.verilog import verilog_of
 from rtl.flow.vivado import write_project
@@ -34,11 +35,13 @@ def build(
     *,
     clock_mhz: float,
     source: str,
+    images: int = 2,
     say: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Build `graph` for `config` on `board` into a folder of `out`; returns what `build --json` prints.
 
-    board : a class of `boards`        source : where the weights come from, for the manifest
+    board : a class of `boards`        source : where the weights come from, for the manifest        images : of one run of the program
+    A build that does not fit is written too; `misfits` in the summary says so.
     The files depend on the arguments alone: the digest over them is the same every time.
     """
     began = time.monotonic()
@@ -47,7 +50,7 @@ def build(
     with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=out) as folder:
         aside = Path(folder, name)
         aside.mkdir()
-        resources = _write(graph, config, board, aside, clock_mhz=clock_mhz, source=source, say=say)
+        resources, counts = _write(graph, config, board, aside, clock_mhz=clock_mhz, source=source, images=images, say=say)
         files = sorted(str(path.relative_to(aside)) for path in aside.rglob("*") if path.is_file())
         digest = _digest(aside, files)
         _replace(aside, out / name)
@@ -58,14 +61,16 @@ def build(
         "rows": config.rows,
         "inputs": config.inputs,
         "lanes": config.lanes,
+        "images": images,
         "out": str(out / name),
         "files": files,
         "resources": {kind: getattr(resources["total"], kind) for kind in REPORTED},
-        "parts": {part: {kind: getattr(found, kind) for kind in REPORTED} for part, found in resources.items()},
+        "parts": {name: _part(resources[name], count) for name, count in counts.items()},
+        "slicem": {"used": resources["total"].slicem, "total": board.slicem_luts},
         "budget": {
             kind: {"limit": share * board.capacity[kind], "total": board.capacity[kind]} for kind, share in board.budget_share.items()
         },
-        "over_budget": over_budget(resources["total"], board),
+        "misfits": misfits(config, resources, board),
         "resource_source": SOURCE,
         "digest": digest,
         "seconds": time.monotonic() - began,
@@ -74,8 +79,17 @@ def build(
     return summary
 
 
-def _write(graph, config, board, folder: Path, *, clock_mhz: float, source: str, say) -> Mapping[str, Resources]:
-    """Every file of the build into `folder`."""
+def _part(found: Resources, count: int) -> dict[str, Any]:
+    """One module: what an instance costs, how many there are, its worst stages."""
+    costs = {kind: getattr(found, kind) for kind in (*REPORTED, "slicem")}
+    stages = {name: getattr(found, name) for name in ("levels", "carries", "deepest", "ns", "slowest", "units")}
+    return {"count": count, **costs, **stages}
+
+
+def _write(
+    graph, config, board, folder: Path, *, clock_mhz: float, source: str, images: int, say
+) -> tuple[Mapping[str, Resources], Mapping[str, int]]:
+    """Every file of the build into `folder`. Returns resources by module, with their total, and how often each module is used."""
     say("elaborating; synthesising for the resource estimate (a minute or two the first time)")
     verilog = folder / "verilog"
     verilog.mkdir()
@@ -89,13 +103,13 @@ def _write(graph, config, board, folder: Path, *, clock_mhz: float, source: str,
         texts[TOP_MODULE], counts[TOP_MODULE] = to_rtlil(Accelerator(config), TOP_MODULE), 1
         estimates[TOP_MODULE] = pool.submit(estimate, texts[TOP_MODULE], TOP_MODULE, black_boxes=boxes)
         estimates |= {name: pool.submit(estimate, text, name) for name, text in texts.items() if name not in estimates}
-        compiled = compile_graph(graph, config)
+        compiled = compile_graph(graph, config, images=images)
         for name, text in texts.items():
             (verilog / f"{name}.v").write_text(verilog_of(text, name), encoding="utf-8")
         (folder / "program.bin").write_bytes(compiled.program)
         (folder / "weights.bin").write_bytes(compiled.weights)
         sources = [verilog / f"{name}.v" for name in texts]
-        write_project(folder / "vivado", sources, TOP_MODULE, board.part, clock_mhz, board=board.name)
+        write_project(folder / "vivado", sources, TOP_MODULE, board.part, clock_mhz, board=board.name, hp_ports=board.hp_ports)
         resources = {name: future.result() for name, future in estimates.items()}
     total = Resources()
     for name, count in counts.items():
@@ -113,7 +127,7 @@ def _write(graph, config, board, folder: Path, *, clock_mhz: float, source: str,
     }
     _write_json(folder / "manifest.json", description)
     _write_json(folder / "resources.json", {part: found.to_dict() for part, found in resources.items()})
-    return resources
+    return resources, counts
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:

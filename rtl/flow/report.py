@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 from rich.table import Table
@@ -158,7 +159,7 @@ def account_table(account: Mapping[str, Any]) -> None:
 
 
 def build_table(summary: Mapping[str, Any]) -> None:
-    """Resources against the board's budget, and the files written."""
+    """Resources against the board's budget, the worst stage of each part and of each unit in it, and the files written."""
     table = Table(
         title=f"{summary['model']} W1A{summary['bits']} on {summary['board']}: {summary['rows']} rows x {summary['inputs']} inputs"
     )
@@ -168,7 +169,24 @@ def build_table(summary: Mapping[str, Any]) -> None:
         budget = summary["budget"][name]
         style = "[red]" if value > budget["limit"] else ""
         table.add_row(name, f"{style}{value:,.0f}", f"{budget['limit']:,.0f}", f"{100 * value / budget['total']:.1f} %")
+    slicem = summary["slicem"]
+    table.add_row("lut as memory", f"{slicem['used']:,}", f"{slicem['total']:,}", f"{100 * slicem['used'] / slicem['total']:.1f} %")
     _output.print(table)
+    _parts_table(summary["parts"])
     _output.print(f"{summary['resource_source']}\n{summary['seconds']:.1f} s; files in {summary['out']}:", highlight=False)
     for name in summary["files"]:
         _output.print(f"  {name}", highlight=False)
+
+
+def _parts_table(parts: Mapping[str, Mapping[str, Any]]) -> None:
+    """A line for each module, then one for each unit in it: from which register to which the worst stage goes."""
+    table = Table(title="modules, and the worst stage that ends in each unit (LUT levels + carries, modelled ns)")
+    for column in ("module or unit", "times", "LUT", "FF", "DSP", "BRAM36", "levels", "ns", "worst stage"):
+        table.add_column(column, justify="left" if column in ("module or unit", "worst stage") else "right")
+    for name, part in parts.items():
+        costs = (f"{part['count']}", f"{part['lut']:,}", f"{part['ff']:,}", f"{part['dsp']:,}", f"{part['bram36']:g}")
+        table.add_row(f"[bold]{name}", *costs, f"{part['levels']} + {part['carries']}", f"{part['ns']:.2f}", escape(part["deepest"]))
+        for unit, stage in part["units"].items():
+            levels = f"{stage['levels']} + {stage['carries']}"
+            table.add_row(f"  {unit or '(itself)'}", *[""] * len(costs), levels, f"{stage['ns']:.2f}", escape(stage["path"]))
+    _output.print(table)

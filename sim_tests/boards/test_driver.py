@@ -25,14 +25,14 @@ def make_manifest():
         "windows": {
             "program": {"offset": 0, "bytes": 64},
             "weights": {"offset": 4096, "bytes": 32},
-            "image": {"offset": 8192, "bytes": 16},
-            "result": {"offset": 12288, "bytes": 16},
+            "image": {"offset": 8192, "bytes": 272},
+            "result": {"offset": 12288, "bytes": 32},
         },
         "buffer_bytes": 16384,
         "program": {"sha256": hashlib.sha256(PROGRAM).hexdigest()},
         "weights": {"sha256": hashlib.sha256(WEIGHTS).hexdigest()},
-        "image": {"shape": list(SHAPE)},
-        "result": {"bytes": 2 * CLASSES, "shape": [CLASSES], "dtype": "<i2"},
+        "image": {"shape": list(SHAPE), "offsets": [0, 256]},
+        "result": {"bytes": 2 * CLASSES, "shape": [CLASSES], "dtype": "<i2", "offsets": [0, 16]},
         "registers": REGISTERS,
         "error_codes": {str(code.value): code.name.lower() for code in ErrorCode},
     }
@@ -42,7 +42,7 @@ class Machine:
     """Sees the two files as hardware would: registers by offset, memory by address. Logits: image sum, times 1, -1, 2, -2, 3."""
 
     def __init__(self, registers, memory):
-        self.registers, self.memory, self.error = registers, memory, 0
+        self.registers, self.memory, self.error, self.runs = registers, memory, 0, 0
         self.put("id", ID_WORD)
         self.put("config_rows", 6)
         self.put("config_bits", 8)
@@ -65,9 +65,11 @@ class Machine:
             self.put("error", self.error)
             self.put("status", 0b100)
             return
-        total = sum(self.memory[self.window("image")])
-        logits = np.array([1, -1, 2, -2, 3], dtype="<i2") * np.int16(total)
-        self.memory[self.window("result").start : self.window("result").start + 10] = logits.tobytes()
+        self.runs += 1
+        for image, result in ((0, 0), (256, 16)):
+            start, place = self.window("image").start + image, self.window("result").start + result
+            logits = np.array([1, -1, 2, -2, 3], dtype="<i2") * np.int16(sum(self.memory[start : start + 16]))
+            self.memory[place : place + 10] = logits.tobytes()
         self.put("status", 0b010)
 
 
@@ -86,7 +88,14 @@ def files(tmp_path):
 def backend(files):
     folder, machine = files
     made = UioBackend(folder / "uio", folder / "buffer", address=ADDRESS, size=16384)
-    sleep = made.wait
+    sleep, write = made.wait, made.registers.write
+
+    def start_clears_status(offset, value):
+        if offset == REGISTERS["control"]["offset"]:
+            machine.put("status", 0)
+        write(offset, value)
+
+    made.registers.write = start_clears_status
     made.wait = lambda timeout_s: (sleep(timeout_s), machine.step())
     yield made
     made.close()
@@ -102,9 +111,17 @@ def test_image_in_logits_out(backend, files):
     accelerator = loaded(backend)
     image = np.arange(16, dtype=np.uint8).reshape(SHAPE)
     assert accelerator.infer(image).tolist() == [120, -120, 240, -240, 360]
-    files[1].put("status", 0)
     assert accelerator.infer(image * 2).tolist() == [240, -240, 480, -480, 720]
     assert accelerator.counters()["cycles"] == 1234
+
+
+def test_many_images_are_cut_into_runs(backend, files):
+    """Five images through a program of two: three runs, every image's logits at its place."""
+    images = np.random.default_rng(2).integers(0, 200, (5, *SHAPE), dtype=np.uint8)
+    logits = loaded(backend).infer(images)
+    assert files[1].runs == 3
+    assert np.array_equal(logits, images.reshape(5, -1).sum(-1, dtype=np.int64)[:, None] * np.array([1, -1, 2, -2, 3]))
+    assert loaded(backend).infer(images[:0]).shape == (0, CLASSES)
 
 
 def test_machine_error_names_code_and_registers(backend, files):
@@ -136,7 +153,7 @@ def test_wrong_machine_and_wrong_files(backend, files):
 
 
 def test_wrong_image(backend):
-    with pytest.raises(ValueError, match=r"^image must be uint8 of shape \(4, 4, 1\): got float64 of shape \(4, 4\); resize it first$"):
+    with pytest.raises(ValueError, match=r"^images must be uint8 of shape \(4, 4, 1\) or \(n, \.\.\.\): got float64 of shape \(4, 4\);"):
         loaded(backend).infer(np.zeros((4, 4)))
 
 

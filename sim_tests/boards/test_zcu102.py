@@ -33,6 +33,7 @@ def test_every_registered_board_has_the_data_that_the_flow_reads():
         board = platform(name)
         assert board.name == name
         assert board.budget_share.keys() <= board.capacity.keys()
+        assert 0 < board.slicem_luts < board.capacity["lut"]
         assert {"lut", "ff", "dsp", "bram36"} <= board.capacity.keys()
         assert board.ddr_bytes_per_s > 0 and board.hp_ports > 0 and re.fullmatch(r"\w+-\w+-\w+-\w+", board.part)
 

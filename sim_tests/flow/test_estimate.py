@@ -207,7 +207,8 @@ def test_worst_stage_is_told_by_unit():
 
 
 @pytest.mark.parametrize(
-    ("name", "unit"), [("dma.request.count", "dma"), ("inner.bus.valid", "bus"), ("count", ""), ("inner.count", ""), ("$auto$ff.cc:1$2", "")]
+    ("name", "unit"),
+    [("dma.request.count", "dma"), ("inner.bus.valid", "bus"), ("count", ""), ("inner.count", ""), ("$auto$ff.cc:1$2", "")],
 )
 def test_unit_of_a_hierarchical_name(name, unit):
     assert unit_of(name) == unit
