@@ -67,15 +67,27 @@ def weight_ports(config: AcceleratorConfig) -> tuple[FlatPorts, ...]:
 def separate_modules(config: AcceleratorConfig) -> dict[str, tuple[wiring.Component, int]]:
     """The modules that the accelerator instantiates by name, and how often."""
     attention = AttentionConfig.of(config)
+    banks = {
+        _bank_module(attention, rows): (
+            Shell(KeyValueBank(attention, rows), bank_members(attention, rows)),
+            attention.group_rows.count(rows),
+        )
+        for rows in sorted(set(attention.group_rows), reverse=True)
+    }
     return {
         ROW_MODULE: (Row(config), config.rows),
-        BANK_MODULE: (Shell(KeyValueBank(attention), bank_members(attention)), attention.groups),
+        **banks,
         FEEDER_MODULE: (Shell(RowFeeder(config, RowUnits(config).timing), feeder_members(config)), 1),
     }
 
 
-def _separate_bank(config: AttentionConfig) -> SeparateModule:
-    return SeparateModule(BANK_MODULE, bank_members(config))
+def _bank_module(config: AttentionConfig, rows: int) -> str:
+    """A last group of fewer rows has a module of its own."""
+    return BANK_MODULE if rows == config.lanes else f"{BANK_MODULE}_{rows}"
+
+
+def _separate_bank(config: AttentionConfig, rows: int) -> SeparateModule:
+    return SeparateModule(_bank_module(config, rows), bank_members(config, rows))
 
 
 class Accelerator(wiring.Component):
