@@ -38,22 +38,24 @@ def fake_quantized_accuracy(source: str, images: np.ndarray, labels: np.ndarray)
 
 
 def evaluate(model: str, bits: int, source: str | None, dataset: str | None, count: int | None) -> dict[str, object]:
-    """The printed keys and values; ``seconds`` is the time of the integer graph alone."""
+    """The printed keys and values; ``seconds`` is the time of the integer graph alone. No accuracies for images without labels."""
     graph, metadata = zoo.load_graph_and_metadata(model, bits, source)
     fits = graph.shape.image_size == 28
-    images, labels = data.load(dataset or ("fashion-mnist" if fits else "random"), "test", graph.shape)
-    if count is not None and not 1 <= count <= len(images):
-        raise InputError(f"images must be 1..{len(images)}: {count} is not; leave it out for all of them")
-    images, labels = images[:count], labels[:count]
+    if count is not None and count < 1:
+        raise InputError(f"images must be at least 1: {count} is not; leave it out for all of them")
+    images, labels = data.load(dataset or ("fashion-mnist" if fits else "photos"), "test", graph.shape, count)
+    if count is not None and count > len(images):
+        raise InputError(f"images must be at most {len(images)}: {count} is not; leave it out for all of them")
+    labelled = bool((labels != data.NO_LABEL).all())
     began = time.monotonic()
-    accuracy = percent_correct(logits_of(graph, images), labels)
+    logits = logits_of(graph, images)
     seconds = round(time.monotonic() - began, 1)
     return {
         "model": model,
         "bits": bits,
         "images": len(images),
-        "accuracy": accuracy,
-        "float_accuracy": fake_quantized_accuracy(str(metadata["source"]), images, labels),
+        "accuracy": percent_correct(logits, labels) if labelled else None,
+        "float_accuracy": fake_quantized_accuracy(str(metadata["source"]), images, labels) if labelled else None,
         "seconds": seconds,
     }
 
@@ -64,8 +66,10 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--model", default="deit_micro", help=f"one of {', '.join(zoo.MODELS)}")
     parser.add_argument("--bits", type=int, default=8, help="activation bits, 1..8")
-    parser.add_argument("--checkpoint", help="an .npz file or random:SEED; default: the shipped one, else random:0")
-    parser.add_argument("--source", choices=data.SOURCES, help="images; default: fashion-mnist where the shape fits")
+    parser.add_argument(
+        "--checkpoint", help="a graph (.npz), a timm or Facebook file (.safetensors, .pth), or random:SEED; default: shipped, else random:0"
+    )
+    parser.add_argument("--source", choices=data.SOURCES, help="images; default: fashion-mnist where the shape fits, else photos")
     parser.add_argument("--images", type=int, help="use only the first IMAGES")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args(argv)

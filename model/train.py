@@ -164,7 +164,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--model", default="deit_micro", help=f"one of {', '.join(CONFIGS)}")
     parser.add_argument("--bits", default="8", choices=("float", *map(str, range(1, 9))), help="activation bits, or float")
     parser.add_argument("--start", help="checkpoint of an earlier run (any bits) to take the weights from")
-    parser.add_argument("--source", default="fashion-mnist", choices=data.SOURCES)
+    parser.add_argument("--source", default="fashion-mnist", choices=data.LABELLED_SOURCES)
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--learning-rate", type=float, default=1e-3)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from model.data.photos import load_photos
+from model.data.photos import NO_LABEL, load_photos
 from model.errors import InputError
 from model.graph import DeitShape
 
@@ -17,8 +17,13 @@ DEBIAN_FOLDER = Path(os.sep) / "usr" / "share" / "datasets" / "fashion-mnist"
 FOLDER_VARIABLE = "POPVIT_FASHION_MNIST"
 SHIPPED_FOLDER = Path(__file__).parent / "fashion_mnist"
 SOURCES = ("fashion-mnist", "photos", "random")
+#: Of these, the ones to train on.
+LABELLED_SOURCES = ("fashion-mnist", "random")
 CLASS_NAMES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")
 _IMAGE_HEADER, _LABEL_HEADER, _SIZE = 16, 8, 28
+
+
+__all__ = ["CLASS_NAMES", "LABELLED_SOURCES", "NO_LABEL", "SOURCES", "fashion_mnist", "load", "random_images"]
 
 
 def _read(path: Path, header: int) -> np.ndarray:
@@ -50,7 +55,7 @@ def random_images(shape: DeitShape, count: int, seed: int = 0) -> tuple[np.ndarr
 def load(source: str, split: str, shape: DeitShape, count: int | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Images and labels of ``split`` ("train" or "test") for a network of this shape: the first ``count``, or as many as there are.
 
-    Photos have no labels (``photos.NO_LABEL``).
+    Photos have no labels: NO_LABEL stands there.
     """
     images, labels = _load(source, split, shape, count)
     return images[:count], labels[:count]

@@ -36,6 +36,12 @@ def test_the_same_seed_gives_the_same_network(tmp_path):
     assert all(torch.equal(first[name], again[name]) for name in first)
 
 
+def test_photos_cannot_be_trained_on(capsys):
+    with pytest.raises(SystemExit) as exit_:
+        train.main(["--source", "photos"])
+    assert exit_.value.code == 2 and "invalid choice: 'photos'" in capsys.readouterr().err
+
+
 def test_bad_start(tmp_path, capsys):
     (tmp_path / "x.pt").write_bytes(b"no checkpoint")
     assert train.main(["--source", "random", "--start", str(tmp_path / "x.pt"), "--out", str(tmp_path / "y.pt")]) == 2

@@ -57,6 +57,19 @@ def test_evaluate_prints_its_keys(capsys):
     assert json.loads(capsys.readouterr().out)["images"] == 20
 
 
+def test_photos_have_no_accuracy(capsys):
+    assert evaluate.main(["--model", "deit_tiny_distilled", "--bits", "4", "--images", "2", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["model"] == "deit_tiny_distilled" and result["images"] == 2
+    assert result["accuracy"] is None and result["float_accuracy"] is None
+
+
+@pytest.mark.parametrize(("count", "said"), [("0", "images must be at least 1: 0 is not"), ("65", "images must be at most 64: 65 is not")])
+def test_image_counts(count, said, capsys):
+    assert evaluate.main(["--source", "photos", "--images", count]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {said}; leave it out for all of them")
+
+
 def test_evaluate_errors_are_one_line_without_traceback():
     for arguments in (["--model", "x"], ["--images", "0"], ["--checkpoint", "nowhere.npz"], ["--bits", "77"], ["--source", "y"]):
         done = subprocess.run(
