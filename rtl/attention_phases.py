@@ -147,6 +147,6 @@ def constant_table(m, values, index, name):
     bits = bits_for(len(values) - 1)
     padded = [*values, *[values[-1]] * ((1 << bits) - len(values))]
     width = bits_for(max(values))
-    entry = Signal(width, name=name, attrs={"rom_style": "distributed"})
+    entry = Signal(width, name=name)
     m.d.comb += entry.eq(Array(Const(value, width) for value in padded)[index[:bits]])
     return entry

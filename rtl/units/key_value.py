@@ -73,7 +73,7 @@ class KeyValueBank(wiring.Component):
 
     def _memory(self, m, name, depth, shape):
         """A memory whose read word is registered once more. Returns its write port and that word."""
-        m.submodules[name] = memory = Memory(shape=shape, depth=depth, init=[], attrs={"ram_style": "block"})
+        m.submodules[f"{name}_memory"] = memory = Memory(shape=shape, depth=depth, init=[], attrs={"ram_style": "block"})
         write, read = memory.write_port(), memory.read_port()
         word = Signal(shape, name=f"{name}_word", reset_less=True)
         m.d.comb += [read.en.eq(1), read.addr.eq(self.address)]  # the other kind's address may be out of range: never selected
@@ -82,7 +82,7 @@ class KeyValueBank(wiring.Component):
 
     def _keys(self, m):
         config, rows = self.config, self.rows
-        write, word = self._memory(m, "keys", config.key_depth, self.key.shape())
+        write, word = self._memory(m, "key", config.key_depth, self.key.shape())
         ends = [sum(config.chunks[: index + 1]) - 1 for index in range(len(config.chunks))]
         chunk, chunk_1 = Signal(range(len(ends))), Signal(range(len(ends)), reset_less=True)
         ending = Signal()
@@ -125,7 +125,7 @@ class KeyValueBank(wiring.Component):
     def _values(self, m):
         config, rows = self.config, self.rows
         held = data.ArrayLayout(data.ArrayLayout(signed(8), rows), 2)
-        write, word = self._memory(m, "values", config.value_depth, held)
+        write, word = self._memory(m, "value", config.value_depth, held)
         wait = rows - 1
         dim = _delay(m, self.i.dim, wait)
         valid = _history(m, self.i.valid & (self.i.kind == KeyValueKind.VALUE), wait)[-1]

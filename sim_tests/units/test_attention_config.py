@@ -46,7 +46,7 @@ def test_micro() -> None:
 
 
 def test_bus_width() -> None:
-    assert attention_bus(AttentionConfig(**BASE)).size == 471
+    assert attention_bus(AttentionConfig(**BASE)).size == 473
 
 
 def test_command_is_the_isa() -> None:
