@@ -8,7 +8,7 @@ import torch
 
 from model import integer
 from model.bounds import check_graph
-from model.configs import DeiTConfig
+from model.configs import CONFIGS, DeiTConfig
 from model.errors import InputError
 from model.interpreter import interpret
 from model.lower import lower
@@ -116,9 +116,10 @@ def test_constants_that_do_not_fit_are_named():
         check_graph(dataclasses.replace(graph, layers=(graph.layers[0], layer)))
 
 
-def test_packed_network_round_trip(tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("model.configs", fromlist=["CONFIGS"]).CONFIGS, "small", SMALL)
-    network, images = quantized(4), torch.from_numpy(images_of(SMALL, 30))
+@pytest.mark.parametrize("config", (SMALL, DISTILLED))
+def test_packed_network_round_trip(config, tmp_path, monkeypatch):
+    monkeypatch.setitem(CONFIGS, config.name, config)
+    network, images = quantized(4, config), torch.from_numpy(images_of(config, 30))
     save_quantized(tmp_path / "n.npz", network)
     with torch.no_grad():
         first, again = network(images), load_quantized(tmp_path / "n.npz")(images)
