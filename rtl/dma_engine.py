@@ -1,61 +1,54 @@
-"""The DMA queue's engine: LOAD, STORE and END, one at a time, every transfer checked against its window."""
+"""The DMA queue's engine: LOAD, STORE and END, every transfer checked against its window."""
 
 from __future__ import annotations
 
-from amaranth import Cat, Module, Mux, Signal
+from amaranth import Array, Cat, Const, Module, ResetInserter, Signal
 from amaranth.lib import data, stream, wiring
+from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from rtl.array_steps import Post
-from rtl.bus.axi import BEAT, REQUEST, WRITE_BEAT
-from rtl.bus.unpack import Unpack, UnpackConfig
+from rtl.bus.axi import BEAT, BEATS_BITS, REQUEST, WRITE_BEAT
 from rtl.config import AcceleratorConfig
-from rtl.loader import Loader
+from rtl.loader import ITEM_BITS, Loader
+from rtl.logit_store import LOGIT_ADDRESS_BITS, LogitStore
 from rtl.program import isa
 from rtl.row_bus import LoadBus
 from rtl.row_feeder import NormPair, Parameter, memory_write
-from rtl.transfer import DmaError, Instruction, Window, Windows
+from rtl.transfer import DmaError, Instruction, TransferCheck, Window, Windows
 from rtl.units.protocol import delay
 
+__all__ = ["DmaEngine", "DmaError", "Window", "Windows"]
 
 _LOAD = data.StructLayout(dict(isa.PAYLOAD[isa.Opcode.LOAD]))
 _STORE = data.StructLayout(dict(isa.PAYLOAD[isa.Opcode.STORE]))
-
-
-def item_widths(config: AcceleratorConfig) -> dict[isa.LoadTarget, int]:
-    """Bits of one item in memory, per target."""
-    return {
-        isa.LoadTarget.WEIGHT: isa.weight_item_bits(config.inputs),
-        isa.LoadTarget.PARAMETER: 64,
-        isa.LoadTarget.NORM: 32,
-        isa.LoadTarget.TABLE: 8,
-        isa.LoadTarget.POSITION: 16,
-        isa.LoadTarget.PIXEL: 8,
-    }
+_CHECK_CYCLES = 7  # items to beats, `TransferCheck`, and its answer in a register
+_POSTS = 64  # posts owed at the same time: LOADs take at least `_CHECK_CYCLES` cycles each, a post at most 255 + 4
 
 
 class DmaEngine(wiring.Component):
     """Executes LOAD, STORE and END.
 
+    A LOAD is taken, checked and asked for while those before it still arrive. STORE and END wait until all LOADs have arrived.
+
     Members
     -------
-    i : stream of {opcode, payload, post}; ready when the instruction is done
-    windows : bases and byte limits        clear : abandons everything
+    i : stream of {opcode, payload, post}        windows : bases and byte limits        clear : abandons everything
     o_read, i_beats : to and from the AXI reader        o_write, o_beats, write_done : to and from the AXI writer
-    write_weight, write_parameter, write_norm, load : see Loader
-    logit_address, logit : the logit memory's read port (one cycle)
-    post, done : strobes        error : DmaError, held until clear; nothing is transferred after it        progress : an item moved
+    write_parameter, write_norm, load, hold_position, hold_pixel : see `rtl.loader.Loader`
+    logit_address, logit : the logit memory's read port, {image, index}, one cycle
+    post, done : strobes, ``done`` for END        progress : an item moved
+    error : DmaError, held until clear; nothing is transferred after it
 
     Timing
     ------
-    A LOAD takes its transfer plus 4 cycles and the memory's latency. Its post comes `rows + 4` cycles after its last item, when the load
-    bus has passed the last row.
+    Instruction taken in cycle t: request offered in t + 9 if no more than one LOAD is under way. Posts come in order, rows + 6 cycles after
+    the last item: the load bus has passed the last row.
     """
 
     def __init__(self, config: AcceleratorConfig):
         self.config = config
-        self.widths = item_widths(config)
-        self.unpack_config = UnpackConfig(widths=tuple(sorted(set(self.widths.values()))))
+        self.loader = Loader(config)
         super().__init__(
             {
                 "i": In(stream.Signature(Instruction)),
@@ -71,7 +64,7 @@ class DmaEngine(wiring.Component):
                 "load": Out(LoadBus),
                 "hold_position": In(1),
                 "hold_pixel": In(1),
-                "logit_address": Out(13),
+                "logit_address": Out(LOGIT_ADDRESS_BITS),
                 "logit": In(16),
                 "post": Out(Post),
                 "done": Out(1),
@@ -82,158 +75,134 @@ class DmaEngine(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.unpack = unpack = Unpack(self.unpack_config)
-        m.submodules.loader = loader = Loader(self.config, self.unpack_config.item_bits)
-        wiring.connect(m, wiring.flipped(self.i_beats), unpack.i)
-        post = Signal(Post)
+        store, self.check = LogitStore(), TransferCheck()
+        m.submodules.loader, m.submodules.check = self.loader, self.check
+        m.submodules.store = ResetInserter(self.clear)(store)
+        self._connect(m, store)
+        taken, held, step = Signal(Instruction), Signal(), Signal(range(_CHECK_CYCLES + 1))
+        is_load, is_store, is_end = Signal(), Signal(), Signal()
+        finish, load_push, checked = Signal(), Signal(), Signal()
+        ready = Signal()
         m.d.comb += [
-            loader.i.payload.data.eq(unpack.o.payload.data),
-            loader.i.payload.index.eq(unpack.o.payload.index),
-            loader.i.valid.eq(unpack.o.valid),
-            unpack.o.ready.eq(1),
-            unpack.clear.eq(self.clear),
-            self.progress.eq(unpack.o.valid | (self.o_beats.valid & self.o_beats.ready)),
-            self.write_weight.eq(loader.write_weight),
+            self.i.ready.eq(ready),
+            checked.eq(step == _CHECK_CYCLES),
+        ]
+        m.d.sync += [ready.eq(~held & ~self.error.any() & ~(self.i.valid & ready)), self.done.eq(0)]
+        with m.If(self.i.valid & ready):
+            opcode = self.i.payload.opcode
+            m.d.sync += [taken.eq(self.i.payload), held.eq(1), step.eq(0)]
+            m.d.sync += [flag.eq(opcode == code) for flag, code in self._opcodes(is_load, is_store, is_end)]
+        with m.If(held & ~checked):
+            m.d.sync += step.eq(step + 1)
+        allowed = self._transfer(m, taken, is_load, is_store, is_end, held & checked)
+        self._start(m, taken, allowed & held & checked, is_load, is_store, is_end, load_push, finish, store)
+        with m.If(load_push | finish):
+            m.d.sync += [held.eq(0), step.eq(0)]
+        self._posts(m, taken, load_push, finish & is_store)
+        with m.If(self.clear):
+            m.d.sync += [held.eq(0), step.eq(0), ready.eq(0), self.error.eq(DmaError.NONE)]
+        return m
+
+    def _opcodes(self, is_load, is_store, is_end):
+        return (is_load, isa.Opcode.LOAD), (is_store, isa.Opcode.STORE), (is_end, isa.Opcode.END)
+
+    def _connect(self, m, store):
+        loader = self.loader
+        wiring.connect(m, wiring.flipped(self.i_beats), loader.i_beats)
+        wiring.connect(m, store.o_write, wiring.flipped(self.o_write))
+        wiring.connect(m, store.o_beats, wiring.flipped(self.o_beats))
+        m.d.comb += [
+            loader.clear.eq(self.clear),
+            loader.hold_position.eq(self.hold_position),
+            loader.hold_pixel.eq(self.hold_pixel),
             self.write_parameter.eq(loader.write_parameter),
             self.write_norm.eq(loader.write_norm),
             self.load.eq(loader.load),
-            self.post.eq(delay(m, post.as_value(), self.config.rows + 4, name="post", reset=True)),
-            post.counter.eq(self.i.payload.post.counter),
-            post.enable.eq(self.i.payload.post.enable & self.i.ready & self.i.valid),
+            store.write_done.eq(self.write_done),
+            store.logit.eq(self.logit),
+            self.logit_address.eq(store.logit_address),
         ]
-        load_request = self._load_request(m, unpack, loader)
-        store_request = self._store_request(m)
-        with m.FSM():
-            self._idle_state(m)
-            self._load_states(m, unpack, loader, load_request)
-            self._store_states(m, store_request)
-        with m.If(self.clear):
-            m.d.sync += self.error.eq(DmaError.NONE)
-        return m
+        m.d.sync += self.progress.eq(loader.progress | self.o_beats.valid)
 
-    def _idle_state(self, m):
-        with m.State("IDLE"):
-            with m.If(self.i.valid & (self.error == DmaError.NONE) & ~self.clear):
-                with m.Switch(self.i.payload.opcode):
-                    with m.Case(isa.Opcode.LOAD):
-                        m.next = "LOAD_CHECK"
-                    with m.Case(isa.Opcode.STORE):
-                        m.next = "STORE_CHECK"
-                    with m.Case(isa.Opcode.END):
-                        m.d.comb += [self.done.eq(1), self.i.ready.eq(1)]
-                    with m.Default():
-                        m.d.sync += self.error.eq(DmaError.BAD_INSTRUCTION)
-
-    def _load_request(self, m, unpack, loader):
-        """The transfer that the LOAD at the head asks for, and whether its window and target allow it."""
-        load = data.View(_LOAD, self.i.payload.payload[: _LOAD.size])
-        asked = Signal(data.StructLayout({"address": 40, "beats": 24, "inside": 1, "known": 1}), name="load_request")
-        window = Signal(Window, name="load_window")
-        m.d.comb += [
-            window.eq(Mux(load.window == isa.Window.IMAGE, self.windows.image.as_value(), self.windows.weights.as_value())),
-            asked.address.eq(window.base + load.offset),
-            asked.inside.eq(((asked.beats << 4) + load.offset <= window.bytes) & (load.items != 0) & ~load.offset[:4].any()),
-            asked.known.eq((load.target <= max(isa.LoadTarget)) & (load.window <= isa.Window.IMAGE)),
-            loader.target.eq(load.target),
-            loader.address.eq(load.address),
-            unpack.i_request.payload.items.eq(load.items),
-        ]
-        with m.Switch(load.target):
-            for target, width in self.widths.items():
-                with m.Case(target):
-                    m.d.comb += unpack.i_request.payload.width_code.eq(self.unpack_config.code(width))
-                    per_beat = 128 // width
-                    beats = load.items * (width // 128) if width >= 128 else (load.items + per_beat - 1) >> (per_beat.bit_length() - 1)
-                    m.d.comb += asked.beats.eq(beats)
-        return asked
-
-    def _load_states(self, m, unpack, loader, asked):
-        request_sent, unpack_sent = Signal(), Signal()
-        with m.State("LOAD_CHECK"):
-            m.d.comb += loader.start.eq(1)
-            m.d.sync += [request_sent.eq(0), unpack_sent.eq(0)]
-            m.next = "IDLE"
-            with m.If(~asked.known):
-                m.d.sync += self.error.eq(DmaError.BAD_INSTRUCTION)
-            with m.Elif(~asked.inside):
-                m.d.sync += self.error.eq(DmaError.WINDOW_OVERRUN)
+    def _transfer(self, m, taken, is_load, is_store, is_end, checked):
+        """Beats, window and pieces of what is held, and whether it may begin."""
+        load, store = data.View(_LOAD, taken.payload[: _LOAD.size]), data.View(_STORE, taken.payload[: _STORE.size])
+        items, more, shift = Signal(BEATS_BITS), Signal(4), Signal(3)
+        up, beats, known, fine = Signal(BEATS_BITS + 1), Signal(BEATS_BITS), Signal(), Signal()
+        offset, window = Signal(32), Signal(Window)
+        shifts = {target: (128 // width).bit_length() - 1 for target, width in ITEM_BITS.items()}
+        with m.If(is_store):
+            m.d.sync += [items.eq(store.items), offset.eq(store.offset), window.eq(self.windows.result), shift.eq(3)]
+        with m.Else():
+            choose = Array(shifts.get(target, 0) for target in range(8))
+            m.d.sync += [items.eq(load.items), offset.eq(load.offset), shift.eq(choose[load.target])]
+            with m.If(load.window[0]):
+                m.d.sync += window.eq(self.windows.image)
             with m.Else():
-                m.next = "LOAD_RUN"
-        with m.State("LOAD_RUN"):
-            m.d.comb += [
-                self.o_read.payload.address.eq(asked.address),
-                self.o_read.payload.beats.eq(asked.beats),
-                self.o_read.valid.eq(~request_sent),
-                unpack.i_request.valid.eq(~unpack_sent),
-            ]
-            with m.If(self.o_read.ready):
-                m.d.sync += request_sent.eq(1)
-            with m.If(unpack.i_request.ready):
-                m.d.sync += unpack_sent.eq(1)
-            with m.If(unpack.o.valid & unpack.o.payload.last):
-                m.d.comb += self.i.ready.eq(1)
-                m.next = "IDLE"
-            with m.If(self.clear):
-                m.next = "IDLE"
-
-    def _store_request(self, m):
-        """The transfer that the STORE at the head asks for."""
-        store = data.View(_STORE, self.i.payload.payload[: _STORE.size])
-        window = self.windows.result
-        asked = Signal(data.StructLayout({"items": 16, "inside": 1}), name="store_request")
-        m.d.comb += [
-            self.o_write.payload.beats.eq((store.items + 7) >> 3),
-            self.o_write.payload.address.eq(window.base + store.offset),
-            asked.items.eq(store.items),
-            asked.inside.eq(
-                ((self.o_write.payload.beats << 4) + store.offset <= window.bytes) & (store.items != 0) & ~store.offset[:4].any()
-            ),
+                m.d.sync += window.eq(self.windows.weights)
+        m.d.comb += more.eq((Const(1, 5) << shift) - 1)
+        whole = Cat(load.target == isa.LoadTarget.POSITION, (load.target == isa.LoadTarget.PIXEL) & self.loader.moves_pixels_whole).any()
+        m.d.sync += [
+            up.eq(items + more),
+            beats.eq(Array(up >> amount for amount in range(5))[shift]),
+            known.eq(is_store | is_end | (is_load & (load.target <= max(isa.LoadTarget)) & (load.window <= isa.Window.IMAGE))),
+            fine.eq(known & (self.check.inside | is_end)),
         ]
-        return asked
+        job = self.loader.i.payload
+        m.d.comb += [self.check.offset.eq(offset), self.check.beats.eq(beats), self.check.window.eq(window)]
+        m.d.comb += [job.target.eq(load.target), job.image.eq(load.image), job.address.eq(load.address)]
+        with m.If(whole):
+            m.d.sync += job.pieces.eq(beats)
+        with m.Else():
+            m.d.sync += job.pieces.eq(items)
+        with m.If(checked & ~fine):
+            m.d.sync += self.error.eq(DmaError.WINDOW_OVERRUN)
+            with m.If(~known):
+                m.d.sync += self.error.eq(DmaError.BAD_INSTRUCTION)
+        return fine
 
-    def _store_states(self, m, asked):
-        """Logits are read one by one, packed eight to a beat, and sent; strobes cover what is there."""
-        index, lane, sent = Signal(17), Signal(3), Signal()
-        word, strobe = Signal(128), Signal(16)
-        present = Signal()
-        with m.State("STORE_CHECK"):
-            m.d.sync += [index.eq(0), lane.eq(0), sent.eq(0)]
-            m.next = "STORE_READ"
-            with m.If(~asked.inside):
-                m.d.sync += self.error.eq(DmaError.WINDOW_OVERRUN)
-                m.next = "IDLE"
-        with m.State("STORE_READ"):
-            m.d.comb += self.logit_address.eq(index)
-            m.next = "STORE_PACK"
-        with m.State("STORE_PACK"):
-            m.d.comb += present.eq(index < asked.items)
+    def _start(self, m, taken, allowed, is_load, is_store, is_end, load_push, finish, store):
+        """Hands a LOAD to the reader and the loader; runs STORE and END when the loader is idle."""
+        began = Signal()
+        quiet = Signal()
+        fields = data.View(_STORE, taken.payload[: _STORE.size])
+        m.d.comb += [
+            load_push.eq(allowed & is_load & self.loader.i.ready & ~self.o_read.valid),
+            self.loader.i.valid.eq(load_push),
+            store.job.address.eq(self.check.address),
+            store.job.beats.eq(self.check.beats),
+            store.job.items.eq(fields.items),
+            store.job.image.eq(fields.image),
+            store.start.eq(allowed & is_store & quiet & ~began),
+            finish.eq((allowed & is_end & quiet) | (store.done & is_store)),
+        ]
+        m.d.sync += quiet.eq(self.loader.idle & ~load_push)
+        with m.If(self.o_read.ready):
+            m.d.sync += self.o_read.valid.eq(0)
+        with m.If(load_push):
             m.d.sync += [
-                word.eq(Cat(word[16:], self.logit)),
-                strobe.eq(Cat(strobe[2:], present, present)),
-                index.eq(index + 1),
-                lane.eq(lane + 1),
+                self.o_read.payload.address.eq(self.check.address),
+                self.o_read.payload.beats.eq(self.check.beats),
+                self.o_read.valid.eq(1),
+                quiet.eq(0),
             ]
-            m.next = "STORE_READ"
-            with m.If(lane == 7):
-                m.next = "STORE_SEND"
-        with m.State("STORE_SEND"):
-            m.d.comb += [
-                self.o_write.valid.eq(~sent),
-                self.o_beats.payload.data.eq(word),
-                self.o_beats.payload.strobe.eq(strobe),
-                self.o_beats.valid.eq(sent),
-            ]
-            with m.If(self.o_write.ready & ~sent):
-                m.d.sync += sent.eq(1)
-            with m.If(self.o_beats.ready & sent):
-                m.next = "STORE_READ"
-                with m.If(index >= asked.items):
-                    m.next = "STORE_WAIT"
-            with m.If(self.clear):
-                m.next = "IDLE"
-        with m.State("STORE_WAIT"):
-            with m.If(self.write_done):
-                m.d.comb += self.i.ready.eq(1)
-                m.next = "IDLE"
-            with m.If(self.clear):
-                m.next = "IDLE"
+        with m.If(store.start):
+            m.d.sync += began.eq(1)
+        with m.If(finish):
+            m.d.sync += [began.eq(0), self.done.eq(is_end)]
+        with m.If(self.clear):
+            m.d.sync += [began.eq(0), self.o_read.valid.eq(0), quiet.eq(0)]
+
+    def _posts(self, m, taken, load_push, store_finish):
+        """Posts in order, when the load bus has passed the last row."""
+        m.submodules.posts = posts = Memory(shape=Post, depth=_POSTS, init=[])
+        write, read = posts.write_port(), posts.read_port(domain="comb")
+        fire = delay(m, self.loader.done | store_finish, self.config.rows, name="fire", reset=True)
+        m.d.comb += [write.data.eq(taken.post), write.en.eq(load_push | store_finish)]
+        m.d.sync += [self.post.counter.eq(read.data.counter), self.post.enable.eq(fire & read.data.enable)]
+        with m.If(write.en):
+            m.d.sync += write.addr.eq(write.addr + 1)
+        with m.If(fire):
+            m.d.sync += read.addr.eq(read.addr + 1)
+        with m.If(self.clear):
+            m.d.sync += [write.addr.eq(0), read.addr.eq(0), self.post.enable.eq(0)]

@@ -136,8 +136,8 @@ class InstructionQueue(wiring.Component):
                 self.blocked.have.eq(have),
                 self.blocked.want.eq(want_1),
             ]
-        with m.If(met.all()):
+        with m.If(met.all() & loaded):
             m.d.sync += self.o.valid.eq(1)
-        with m.If(~loaded | (self.o.valid & self.o.ready)):
+        with m.If(~loaded | (self.o.valid & self.o.ready) | self.clear):
             m.d.sync += [met.eq(0), short.eq(0), fresh.eq(0)]
         m.d.comb += [self.blocked.waiting.eq(short.any()), self.blocked.opcode.eq(header.opcode)]

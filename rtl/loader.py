@@ -2,106 +2,214 @@
 
 from __future__ import annotations
 
-from amaranth import Module, Mux, Signal, Value
+from amaranth import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from rtl.bus.axi import BEAT, DATA_BITS
 from rtl.config import AcceleratorConfig
+from rtl.pixel_turn import pixel_turn
 from rtl.program.isa import LoadTarget
-from rtl.row_bus import LoadBus, LoadKind
+from rtl.row_bus import CHANNEL_BITS, LANES, PASS_BITS, LoadBus, LoadKind
 from rtl.row_feeder import NormPair, Parameter, memory_write
 
-Place = data.StructLayout({"row": 8, "pass_index": 4})
+#: Bits of an item in memory; POSITION is a whole beat.
+ITEM_BITS = {
+    LoadTarget.PARAMETER: 64,
+    LoadTarget.NORM: 32,
+    LoadTarget.TABLE: 8,
+    LoadTarget.POSITION: DATA_BITS,
+    LoadTarget.PIXEL: 8,
+}
+
+#: ``items`` items, in as many beats as they need. Where whole beats are moved (POSITION, and PIXEL through `PixelTurn`) ``pieces`` counts
+#: beats, else it counts items.
+LoadJob = data.StructLayout({"target": 3, "image": 1, "address": 16, "pieces": 24})
+WAITING_JOBS = 4
 
 
 class Loader(wiring.Component):
-    """Scatters items, one per cycle.
+    """Cuts beats into items and scatters them, one per cycle.
 
     Members
     -------
-    target, address : of the LOAD in progress        start : resets the counters, one cycle before the first item at the latest
-    i : stream of {data, index}; always ready
-    write_weight, write_parameter, write_norm : memory writes        load : row 0's load bus
+    i : stream of LoadJob; `WAITING_JOBS` may wait while another is at work        i_beats : their beats, in order
+    clear : forgets everything
+    hold_position, hold_pixel : in cycle t: such a beat does not enter the load bus in cycle t + 1
+    write_parameter, write_norm : memory writes        load : row 0's load bus
+    done : the last piece of a job is on its way        idle : no job        progress : a piece moved
 
     Timing
     ------
-    Memory writes come in the item's cycle, the load bus one cycle later (the slot's row and pass are read from a ROM).
+    A beat taken in cycle t: its first item is written in t + 2, or on the load bus in t + 2 (pixels: see `rtl.pixel_turn`).
+    One item per cycle, one beat per cycle where beats are moved whole. Two cycles from the last item of a job to the first of the next.
+    ``done`` is not before the last item is on the load bus.
     """
 
-    def __init__(self, config: AcceleratorConfig, item_bits: int):
+    def __init__(self, config: AcceleratorConfig):
         self.config = config
         super().__init__(
             {
-                "target": In(3),
-                "address": In(16),
-                "start": In(1),
-                "i": In(stream.Signature(data.StructLayout({"data": item_bits, "index": 24}), always_ready=True)),
-                "write_weight": Out(memory_write(config.inputs)),
+                "i": In(stream.Signature(LoadJob)),
+                "i_beats": In(stream.Signature(BEAT)),
+                "clear": In(1),
+                "hold_position": In(1),
+                "hold_pixel": In(1),
                 "write_parameter": Out(memory_write(Parameter)),
                 "write_norm": Out(memory_write(NormPair)),
                 "load": Out(LoadBus),
+                "done": Out(1),
+                "idle": Out(1),
+                "progress": Out(1),
             }
         )
+        self.pixels = pixel_turn(config)
+        self.moves_pixels_whole = self.pixels.item_bits == DATA_BITS
 
     def elaborate(self, platform):
         m = Module()
-        item, valid = self.i.payload, self.i.valid
-        for target, write in (
-            (LoadTarget.WEIGHT, self.write_weight),
-            (LoadTarget.PARAMETER, self.write_parameter),
-            (LoadTarget.NORM, self.write_norm),
-        ):
-            m.d.comb += [
-                write.valid.eq(valid & (self.target == target)),
-                write.address.eq(self.address + item.index),
-                Value.cast(write.data).eq(item.data[: len(Value.cast(write.data))]),
+        m.submodules.pixels = pixels = self.pixels
+        job, go, first = Signal(LoadJob), Signal(), Signal()
+        targets = {target: Signal(name=f"is_{target.name.lower()}") for target in LoadTarget}
+        final, active = self._jobs(m, job, go, first, targets)
+        item = self._cut(m, go, final, active, targets)
+        address = Signal(16)
+        with m.If(go):
+            m.d.sync += address.eq(address + 1)
+        with m.If(first):
+            m.d.sync += address.eq(job.address)
+        for target, write in ((LoadTarget.PARAMETER, self.write_parameter), (LoadTarget.NORM, self.write_norm)):
+            m.d.sync += [
+                write.valid.eq(go & targets[target]),
+                write.address.eq(address),
+                write.data.eq(item[: write.data.shape().size]),
             ]
-        slot, channel = self._slots(m, valid)
-        places = [self.config.place(slot) for slot in range(self.config.shape.tokens)]
-        rom = Memory(shape=Place, depth=len(places), init=[{"row": row, "pass_index": index} for row, index in places])
-        m.submodules.places = rom
-        place = rom.read_port(domain="sync")
-        m.d.comb += [place.addr.eq(slot), place.en.eq(1), self.load.row.eq(place.data.row), self.load.pass_index.eq(place.data.pass_index)]
-        pixel = item.data[8 - self.config.bits : 8]
-        with m.Switch(self.target):
-            with m.Case(LoadTarget.TABLE):
-                m.d.sync += [
-                    self.load.kind.eq(LoadKind.TABLE),
-                    self.load.address.eq(self.address + item.index),
-                    self.load.value.eq(item.data[:8]),
-                ]
-            with m.Case(LoadTarget.POSITION):
-                m.d.sync += [self.load.kind.eq(LoadKind.POSITION), self.load.address.eq(channel), self.load.value.eq(item.data[:16])]
-            with m.Case(LoadTarget.PIXEL):
-                m.d.sync += [self.load.kind.eq(LoadKind.PIXEL), self.load.address.eq(channel), self.load.value.eq(pixel)]
-        m.d.sync += self.load.valid.eq(valid & (self.target >= LoadTarget.TABLE))
+        m.d.comb += [
+            pixels.i.payload.eq(item),
+            pixels.image.eq(job.image),
+            pixels.start.eq(first),
+            pixels.clear.eq(self.clear),
+            pixels.hold.eq(self.hold_pixel),
+        ]
+        m.d.sync += self.progress.eq(go)
+        self._load_bus(m, job, go, first, item, address, targets)
         return m
 
-    def _slots(self, m, valid):
-        """Slot and channel of the next POSITION or PIXEL item, by counting."""
-        shape = self.config.shape
-        line = shape.patch_size * shape.channels
-        slot, channel = Signal(16), Signal(16)
-        column, line_offset, first_slot, first_channel = Signal(16), Signal(16), Signal(16), Signal(16)
-        pixels = self.target == LoadTarget.PIXEL
-        token, index = Signal(16), Signal(16)
+    def _jobs(self, m, job, go, first, targets):
+        """The job at work and the one that waits. A job of pixels ends when all of them have left."""
+        m.submodules.waiting = memory = Memory(shape=LoadJob, depth=WAITING_JOBS, init=[])
+        write, read = memory.write_port(), memory.read_port(domain="comb")
+        waiting, count = Signal(LoadJob), Signal(range(WAITING_JOBS + 1))
+        active, consumed, have_next, push = Signal(), Signal(), Signal(), Signal()
+        final, settle = Signal(), Signal(2)
+        left = Signal(24)
+        low, high = Signal(), Signal()
+        move = Signal()
         m.d.comb += [
-            slot.eq(Mux(pixels, first_slot + column, token)),
-            channel.eq(Mux(pixels, first_channel + line_offset, index)),
+            self.i.ready.eq(~count[-1]),
+            push.eq(self.i.valid & self.i.ready),
+            write.en.eq(push),
+            write.data.eq(self.i.payload),
+            waiting.eq(read.data),
+            final.eq(low & high),
+            move.eq(have_next & ~active & ~first),
         ]
-        with m.If(valid):
-            with m.If(index == shape.embed_dim - 1):
-                m.d.sync += [index.eq(0), token.eq(token + 1)]
-            with m.Else():
-                m.d.sync += index.eq(index + 1)
-            m.d.sync += line_offset.eq(line_offset + 1)
-            with m.If(line_offset == line - 1):
-                m.d.sync += [line_offset.eq(0), column.eq(column + 1)]
-                with m.If(column == shape.grid - 1):
-                    m.d.sync += [column.eq(0), first_channel.eq(first_channel + line)]
-                    with m.If(first_channel == shape.patch_dim - line):
-                        m.d.sync += [first_channel.eq(0), first_slot.eq(first_slot + shape.grid)]
-        with m.If(self.start):
-            m.d.sync += [token.eq(0), index.eq(0), line_offset.eq(0), column.eq(0), first_channel.eq(0), first_slot.eq(1)]
-        return slot, channel
+        m.d.sync += [
+            first.eq(move),
+            self.done.eq(0),
+            self.idle.eq(~(count.any() | active | first | self.i.valid)),
+            settle.eq(Cat(consumed, settle[0] & consumed)),
+        ]
+        m.d.sync += [count.eq(count + push - move), have_next.eq((count != 0) & ~move)]
+        with m.If(push):
+            m.d.sync += write.addr.eq(write.addr + 1)
+        with m.If(move):
+            m.d.sync += [job.eq(waiting), left.eq(waiting.pieces), read.addr.eq(read.addr + 1)]
+            m.d.sync += [flag.eq(waiting.target == target) for target, flag in targets.items()]
+            m.d.sync += [low.eq(waiting.pieces[:12] == 1), high.eq(~waiting.pieces[12:].any())]
+        with m.If(first):
+            m.d.sync += active.eq(1)
+        with m.If(go):
+            m.d.sync += [left.eq(left - 1), low.eq(left[:12] == 2), high.eq(~left[12:].any())]
+            with m.If(final):
+                m.d.sync += consumed.eq(1)
+        with m.If(consumed & settle[1] & (self.pixels.idle | ~targets[LoadTarget.PIXEL])):
+            m.d.sync += [active.eq(0), consumed.eq(0), settle.eq(0), self.done.eq(1)]
+        with m.If(self.clear):
+            m.d.sync += [signal.eq(0) for signal in (have_next, count, write.addr, read.addr, first, active, consumed, settle, self.done)]
+        return final, active & ~consumed
+
+    def _cut(self, m, go, final, active, targets):
+        """Holds a beat and shifts it down by an item in each cycle. Returns the item at its end."""
+        held, have, rest = Signal(DATA_BITS), Signal(), Signal(4)
+        allowed, last, load = Signal(), Signal(), Signal()
+        pixel_bits = self.pixels.item_bits
+        widths = {target: pixel_bits if target == LoadTarget.PIXEL else ITEM_BITS[target] for target in LoadTarget}
+        m.d.comb += [
+            self.pixels.i.valid.eq(have & targets[LoadTarget.PIXEL]),
+            allowed.eq(
+                ~(targets[LoadTarget.POSITION] & self.hold_position) & ~(targets[LoadTarget.PIXEL] & ~self.pixels.i.ready)
+            ),
+            go.eq(have & allowed),
+            last.eq(rest == 0),
+            self.i_beats.ready.eq(active & (~have | (go & last & ~final))),
+            load.eq(self.i_beats.valid & self.i_beats.ready),
+        ]
+        with m.If(go):
+            m.d.sync += rest.eq(rest - 1)
+            with m.If(last | final):
+                m.d.sync += have.eq(0)
+        for target, width in widths.items():
+            with m.If(targets[target]):
+                with m.If(load):
+                    m.d.sync += rest.eq(DATA_BITS // width - 1)
+                with m.If(go):
+                    m.d.sync += held.eq(held >> width if width < DATA_BITS else held)
+        with m.If(load):
+            m.d.sync += [held.eq(self.i_beats.payload.data), have.eq(1)]
+        with m.If(self.clear):
+            m.d.sync += have.eq(0)
+        return held
+
+    def _load_bus(self, m, job, go, first, item, address, targets):
+        """Positions, table entries and pixels join. Positions come channel by channel, then pass, group of rows, parity."""
+        groups, load, pixels = -(-self.config.rows // LANES), self.load, self.pixels.o
+        odd, group, pass_index, channel = Signal(), Signal(4), Signal(PASS_BITS), Signal(CHANNEL_BITS)
+        is_position, is_table = targets[LoadTarget.POSITION], targets[LoadTarget.TABLE]
+        group_ends, pass_ends = Signal(), Signal()
+        m.d.comb += [group_ends.eq(odd & (group == groups - 1)), pass_ends.eq(pass_index == self.config.passes - 1)]
+        with m.If(go):
+            m.d.sync += odd.eq(~odd)
+            with m.If(odd):
+                m.d.sync += group.eq(group + 1)
+            with m.If(group_ends):
+                m.d.sync += [group.eq(0), pass_index.eq(pass_index + 1)]
+                with m.If(pass_ends):
+                    m.d.sync += [pass_index.eq(0), channel.eq(channel + 1)]
+        with m.If(first):
+            m.d.sync += [odd.eq(0), group.eq(0), pass_index.eq(0), channel.eq(job.address)]
+        even_lanes = sum(1 << lane for lane in range(0, LANES, 2))
+        m.d.sync += [
+            load.eq(pixels),
+            load.valid.eq((go & (is_position | is_table)) | (pixels.valid & ~self.hold_pixel)),
+        ]
+        with m.If(is_position):
+            m.d.sync += [
+                load.kind.eq(LoadKind.POSITION),
+                load.group_0.eq(group),
+                load.lanes.eq(Mux(odd, even_lanes << 1, even_lanes)),
+                load.upper.eq(0),
+                load.token.image.eq(job.image),
+                load.token.pass_index.eq(pass_index),
+                load.token.address.eq(channel),
+                load.data.eq(item),
+            ]
+        with m.If(is_table):
+            m.d.sync += [
+                load.kind.eq(LoadKind.TABLE),
+                load.token.address.eq(address),
+                load.data.eq(Cat(item[:8] for _ in range(LANES))),
+            ]
+        with m.If(self.clear):
+            m.d.sync += load.valid.eq(0)

@@ -160,7 +160,7 @@ class PixelTurn(wiring.Component):
         x, line, patch_line, base = Signal(range(self.line)), Signal(), Signal(range(shape.patch_size)), Signal(range(len(rows)))
         channel, first_channel = Signal(CHANNEL_BITS), Signal(CHANNEL_BITS)
         at = Signal(range(len(rows)))
-        move, read, x_ends, finish = Signal(), Signal(), Signal(), Signal()
+        move, read, x_ends, finish, leaving = Signal(), Signal(), Signal(), Signal(), Signal(2)
         part = Signal(Part)
         table = Array(Const(Part.const(row).as_bits(), Part.size) for row in rows)
         m.d.comb += [
@@ -169,8 +169,10 @@ class PixelTurn(wiring.Component):
             read.eq(Mux(line, readable[1], readable[0]) & move),
             x_ends.eq(x == self.line - 1),
             finish.eq(read & x_ends & part.final),
-            release.eq(Mux(finish, Cat(~line, line), 0)),
+            release.eq(Mux(move, leaving, 0)),
         ]
+        with m.If(move):
+            m.d.sync += leaving.eq(Mux(finish, Cat(~line, line), 0))  # a line is free when its last bytes have left the banks
         with m.If(read):
             m.d.sync += [x.eq(x + 1), channel.eq(channel + 1)]
             with m.If(x_ends):
@@ -181,7 +183,7 @@ class PixelTurn(wiring.Component):
             with m.If(patch_line == shape.patch_size - 1):
                 m.d.sync += [patch_line.eq(0), channel.eq(0), first_channel.eq(0), base.eq(at + 1), at.eq(at + 1)]
         with m.If(self.clear | self.start):
-            m.d.sync += [signal.eq(0) for signal in (x, line, patch_line, base, channel, first_channel, at)]
+            m.d.sync += [signal.eq(0) for signal in (x, line, patch_line, base, channel, first_channel, at, leaving)]
         return self._turn(m, banks, place_bits, move, read, Cat(x, Const(0, 4))[: place_bits + 8], line, channel, part)
 
     def _turn(self, m, banks, place_bits, move, read, x, line, channel, part):

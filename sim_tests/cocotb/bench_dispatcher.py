@@ -164,6 +164,14 @@ async def bad_opcode(dut, opcode: int) -> None:
     assert int(dut.bad_instruction.value) and not int(dut.index.value)
 
 
+async def clear(dut) -> None:
+    for name in ("i_beats__valid", *(f"post_{queue}" for queue in range(QUEUES))):
+        getattr(dut, name).value = 0
+    dut.clear.value = 1
+    await FallingEdge(dut.clk)
+    dut.clear.value = 0
+
+
 @cocotb.test(timeout_time=1, timeout_unit="ms")
 async def clear_empties(dut) -> None:
     """After clear a new program runs with counters at zero, whatever was in the queues."""
@@ -176,14 +184,11 @@ async def clear_empties(dut) -> None:
         for _ in range(rng.randrange(5, 250)):
             await engines.step()
         driver.cancel()
-        for name in ("i_beats__valid", *(f"post_{queue}" for queue in range(QUEUES))):
-            getattr(dut, name).value = 0
-        dut.clear.value = 1
-        await FallingEdge(dut.clk)
-        dut.clear.value = 0
+        await clear(dut)
         program = random_program(rng, 30)
         cocotb.start_soon(drive_stream(dut, "i_beats", beats_of(program)))
         await Engines(dut, program, stall=0.3, delay=5, rng=rng).run(5000)
         assert int(dut.index.value) == 30
+        await clear(dut)
 
 

@@ -1,8 +1,6 @@
 """The weight stream against memories that wait and stall: every word of every slice, posts in order, hidden latency, window checks."""
 
-import hashlib
 import random
-from collections import deque
 
 import cocotb
 from cocotb.triggers import FallingEdge, RisingEdge
@@ -10,12 +8,9 @@ from cocotb.triggers import FallingEdge, RisingEdge
 from rtl.program.isa import PAYLOAD, Opcode, weight_item_bits
 from rtl.transfer import DmaError
 from sim_tests.cocotb.helpers import bench_parameters, bench_random, drive_stream, idle_stream, start
+from sim_tests.cocotb.request_memory import RequestMemory, content_bytes
 
 BASE, BYTES = 0x12_3456_7000, 1 << 20
-
-
-def content(address: int) -> int:
-    return int.from_bytes(hashlib.md5(address.to_bytes(8, "little")).digest(), "little")
 
 
 def instruction(post: int | None = None, opcode: int = Opcode.STREAM, **fields: int) -> int:
@@ -26,43 +21,20 @@ def instruction(post: int | None = None, opcode: int = Opcode.STREAM, **fields: 
     return opcode | word << 4 | (0 if post is None else 1 | post << 1) << 180
 
 
-class Memory:
-    """One port: answers requests after ``latency`` cycles, stalls at random."""
+class Port(RequestMemory):
+    """One port's memory, and what is written from it."""
 
-    def __init__(self, dut, port: int, *, latency: int, stall: float) -> None:
-        self.dut, self.port, self.latency, self.stall = dut, port, latency, stall
-        self.rng = bench_random(f"memory {port}")
-        self.requests: list[tuple[int, int]] = []
-        self.left: deque[tuple[int, int]] = deque()
+    def __init__(self, dut, port: int, **stalls) -> None:
+        super().__init__(dut, f"o_read_{port}", f"i_beats_{port}", **stalls)
+        self.port = port
         self.writes: list[tuple[int, int]] = []
-        cocotb.start_soon(self._run())
+        cocotb.start_soon(self._watch(dut, getattr(dut, f"write_{port}")))
 
-    async def _run(self) -> None:
-        dut, name = self.dut, self.port
-        read_valid, read, ready = (getattr(dut, f"o_read_{name}__{part}") for part in ("valid", "payload", "ready"))
-        valid, payload, taken = (getattr(dut, f"i_beats_{name}__{part}") for part in ("valid", "payload", "ready"))
-        write = getattr(dut, f"write_{name}")
-        cycle, offered = 0, False
+    async def _watch(self, dut, write) -> None:
         while True:
-            willing = self.rng.random() >= self.stall
-            ready.value = int(willing)
-            if not offered and self.left and self.left[0][0] <= cycle and self.rng.random() >= self.stall:
-                offered = True
-                payload.value = content(self.left[0][1])
-            valid.value = int(offered)
             await RisingEdge(dut.clk)
-            if willing and int(read_valid.value):
-                request = int(read.value)
-                address, beats = request & (1 << 40) - 1, request >> 40
-                self.requests.append((address, beats))
-                self.left.extend((cycle + self.latency, address + 16 * beat) for beat in range(beats))
-            if offered and int(taken.value):
-                self.left.popleft()
-                offered = False
             if int(write.value) & 1:
                 self.writes.append((int(write.value) >> 1 & 0xFFFF, int(write.value) >> 17))
-            cycle += 1
-            await FallingEdge(dut.clk)
 
 
 def expected(fields: dict[str, int], port: int) -> tuple[tuple[int, int], list[tuple[int, int]]]:
@@ -71,7 +43,7 @@ def expected(fields: dict[str, int], port: int) -> tuple[tuple[int, int], list[t
     width = weight_item_bits(inputs)
     address = BASE + fields["offset"] + port * fields["stride"]
     beats = -(-fields["items"] * width // 128)
-    bits = b"".join(content(address + 16 * beat).to_bytes(16, "little") for beat in range(beats))
+    bits = content_bytes(address, 16 * beats)
     words = (int.from_bytes(bits[index * width // 8 : (index + 1) * width // 8], "little") for index in range(fields["items"]))
     return (address, beats), [(fields["address"] + index, word & (1 << inputs) - 1) for index, word in enumerate(words)]
 
@@ -85,17 +57,17 @@ def random_runs(rng: random.Random, count: int, longest: int) -> list[dict[str, 
     return runs
 
 
-async def begin(dut, latency: int = 1, stall: float = 0.0) -> list[Memory]:
+async def begin(dut, latency: int = 1, stall: float = 0.0) -> list[Port]:
     ports = range(bench_parameters()["ports"])
     idle_stream(dut, sources=("i", *(f"i_beats_{port}" for port in ports)), sinks=[f"o_read_{port}" for port in ports])
     dut.clear.value = 0
     dut.weights.value = BASE | BYTES << 40
-    memories = [Memory(dut, port, latency=latency, stall=stall) for port in ports]
+    memories = [Port(dut, port, latency=latency, stall=stall) for port in ports]
     await start(dut)
     return memories
 
 
-async def run(dut, memories: list[Memory], runs: list[dict[str, int]], limit: int) -> int:
+async def run(dut, memories: list[Port], runs: list[dict[str, int]], limit: int) -> int:
     """Feeds the runs; checks every write and that post k comes after the last write of run k in every port. Returns the cycles taken."""
     posts, needed, totals = 0, [], [0] * len(memories)
     for fields in runs:
