@@ -2,7 +2,8 @@
 
 ``rtl.program.order`` says which tile of which image comes when. Before each TILE comes its bundle: on the DMA queue POSITION (patch tiles),
 NORM and TABLE when new, PARAMETER; on the STREAM queue its weights. The queues run ahead of the array, limited only by buffers. PIXEL and
-STORE belong to no tile: they slip in after a bundle whose own buffer is free no sooner than they may start, so they never hold up loading.
+STORE belong to no tile: they slip in after a bundle whose own buffer is free no sooner than they may start, so they never hold up loading;
+STORE after that of a projection, because before it positions keep the DMA busy.
 
 Synchronisation. Every wait is met by posts of instructions *earlier in the program*, so no queue depth can deadlock.
 
@@ -173,7 +174,7 @@ class _Compiler(Emitter):
                   passes=tile.passes, **fields)  # fmt: skip
         self.tiles += 1
         free = self.tiles - self.config.weight_buffers
-        self._release([item for item in self.waiting if item.done <= free])
+        self._release([item for item in self.waiting if item.done <= free and (item.opcode == Opcode.LOAD or tile.after_attention)])
 
     def _attentions(self, tile: Tile, image: int) -> int:
         """ATTENDs that must be done before the tile."""
