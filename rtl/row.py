@@ -125,7 +125,7 @@ class Row(wiring.Component):
         m.d.comb += [
             normalize.i.payload.eq(self._of_pass(residuals, bus.fill_pass)),
             normalize.i.valid.eq(1),
-            statistics.token.eq(self._token(bus.statistics_token)),
+            statistics.token.eq(bus.statistics_token),
             normalize.minus_mean2.eq(statistics.minus_mean2),
             normalize.rsqrt.eq(statistics.rsqrt),
             normalize.gamma.eq(bus.gamma),
@@ -143,10 +143,6 @@ class Row(wiring.Component):
     def _of_image(self, activations, image):
         words = [getattr(activations, f"data_{index}") for index in range(self.config.images)]
         return Mux(image, words[1], words[0]) if len(words) > 1 else words[0]
-
-    def _token(self, token):
-        """Place of a token's statistics."""
-        return Cat(token.pass_index[: ceil_log2(self.config.passes)], token.image) if self.config.images > 1 else token.pass_index
 
     def _attention(self, m, bus, attention_bus_, activations):
         m.submodules.attention = attention = Attention(self.attention_config, self.units.technology)
@@ -213,11 +209,8 @@ class Row(wiring.Component):
                 getattr(activations, f"value_{index}").eq(value),
             ]
         m.d.comb += [
-            statistics.i.valid.eq(write.kind == WriteKind.RESIDUAL),
-            statistics.i.payload.value.eq(updated),
-            statistics.i.payload.token.eq(self._token(write.token)),
-            statistics.i.payload.first.eq(write.statistics_first),
-            statistics.i.payload.last.eq(write.statistics_last),
+            statistics.i.eq(updated),
+            statistics.control.eq(bus.statistics),
             self.result.valid.eq(write.valid[0]),
             self.result.value.eq(plain),
             self.result.residual.eq(write.kind == WriteKind.RESIDUAL),

@@ -15,6 +15,7 @@ from amaranth.utils import ceil_log2
 
 from model.integer import BIAS_BITS, MULTIPLIER_BITS
 from rtl.config import AcceleratorConfig
+from rtl.units.layernorm_sequence import statistics_control
 
 PASS_BITS = 4
 CHANNEL_BITS = 12
@@ -86,6 +87,11 @@ def activation_address_bits(config: AcceleratorConfig) -> int:
     return ceil_log2(activation_channels(config)) + ceil_log2(config.passes)
 
 
+def statistics_token_bits(config: AcceleratorConfig) -> int:
+    """Place of a token's LayerNorm statistics: {pass, image}, pass in the low bits."""
+    return max(1, ceil_log2(config.passes) + config.images - 1)
+
+
 def row_bus(config: AcceleratorConfig) -> data.StructLayout:
     """Layout of the row bus.
 
@@ -110,7 +116,7 @@ def row_bus(config: AcceleratorConfig) -> data.StructLayout:
             ),  # valid: linear or attention; pixel: if the load bus addressed this row
             # fill
             "fill_pass": PASS_BITS,  # of the residual that was read in the cycle before
-            "statistics_token": data.StructLayout({"image": 1, "pass_index": PASS_BITS}),
+            "statistics_token": statistics_token_bits(config),
             "gamma": signed(16),
             "beta": signed(16),
             "fill_write": data.StructLayout({"valid": 1, "normalized": 1, "zero": 1, "image": 1, "bank": 1, "first": 1}),
@@ -131,11 +137,9 @@ def row_bus(config: AcceleratorConfig) -> data.StructLayout:
                     "valid": 3,  # in (this row, the next row, the rows behind it)
                     "kind": WriteKind,
                     "table_enable": 1,
-                    "token": data.StructLayout({"image": 1, "pass_index": PASS_BITS}),
-                    "statistics_first": 1,
-                    "statistics_last": 1,
                 }
             ),
+            "statistics": statistics_control(statistics_token_bits(config)),
             # attention
             "query_image": 1,  # of the activation that attention read in the cycle before
         }

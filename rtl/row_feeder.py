@@ -6,11 +6,13 @@ from amaranth import Cat, Module, Signal, Value, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
 
 from model.integer import BIAS_BITS, MULTIPLIER_BITS
 from rtl.config import AcceleratorConfig
 from rtl.program.isa import Mask
-from rtl.row_bus import ComputeCommand, FillCommand, RowTiming, TokenAddress, WriteKind, row_bus
+from rtl.row_bus import ComputeCommand, FillCommand, RowTiming, TokenAddress, WriteKind, row_bus, statistics_token_bits
+from rtl.row_units import RowUnits
 from rtl.token_ports import FIELDS, TokenPorts, client_members
 
 #: One 64-bit PARAMETER item without its unused top bits.
@@ -93,8 +95,7 @@ class RowFeeder(wiring.Component):
         timing, bus, fill = self.timing, self.bus, self.fill
         norm = self._memory(m, "norms", NormPair, 4 * self.config.shape.embed_dim, self.write_norm)
         m.d.comb += norm.addr.eq(delayed(m, fill.norm_address, timing.fill_gamma - 1, "norm_address"))
-        token = Signal.like(bus.statistics_token)
-        m.d.comb += [token.image.eq(fill.image), token.pass_index.eq(fill.pass_index)]
+        token = self._statistics_token(m, fill, "filled")
         write = delayed(m, fill, timing.fill_write, "fill_write")
         m.d.comb += [
             ports.fill.eq(fill),
@@ -141,6 +142,7 @@ class RowFeeder(wiring.Component):
         read = delayed(m, command, timing.result - 1, "residual_read")
         result = delayed(m, read, 1, "result")
         write = delayed(m, result, timing.write - timing.result, "write")
+        m.submodules.statistics = statistics = RowUnits(self.config).statistics.sequence()
         m.d.comb += [
             ports.read.eq(read),
             ports.result.eq(result),
@@ -157,12 +159,19 @@ class RowFeeder(wiring.Component):
             bus.write.kind.eq(write.kind),
             bus.write.valid.eq(self._who_writes(write)),
             bus.write.table_enable.eq(write.table_enable),
-            bus.write.token.image.eq(write.image),
-            bus.write.token.pass_index.eq(write.pass_index),
-            bus.write.statistics_first.eq(write.statistics_first),
-            bus.write.statistics_last.eq(write.statistics_last),
+            bus.statistics.eq(statistics.control),
+            statistics.valid.eq(write.kind == WriteKind.RESIDUAL),
+            statistics.first.eq(write.statistics_first),
+            statistics.last.eq(write.statistics_last),
+            statistics.token.eq(self._statistics_token(m, write, "written")),
         ]
         m.d.comb += [getattr(self.result, name).eq(getattr(write, name)) for name in ResultControl.members]
+
+    def _statistics_token(self, m, command, name):
+        """Where the token's statistics are kept."""
+        token, pass_bits = Signal(statistics_token_bits(self.config), name=f"{name}_token"), ceil_log2(self.config.passes)
+        m.d.comb += token.eq(Cat(command.pass_index[:pass_bits], command.image))
+        return token
 
     def _who_writes(self, write):
         """(row 0, row 1, the others): everybody, or the row of the logits."""

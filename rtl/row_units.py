@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from amaranth.utils import ceil_log2
-
 from rtl.config import AcceleratorConfig
-from rtl.row_bus import RowTiming
+from rtl.row_bus import RowTiming, statistics_token_bits
 from rtl.tech import dsp48e2
 from rtl.units.accumulate import Accumulate, AccumulateConfig
 from rtl.units.layernorm import LayerNormNormalize, LayerNormNormalizeConfig
@@ -69,7 +67,7 @@ class RowUnits:
 
     @cached_property
     def statistics(self) -> LayerNormStatisticsConfig:
-        tokens = self.config.images << ceil_log2(self.config.passes)
+        tokens = 1 << statistics_token_bits(self.config)
         return LayerNormStatisticsConfig(embed_dim=self.config.shape.embed_dim, tokens=tokens, technology=self.technology)
 
     @cached_property

@@ -15,10 +15,12 @@ slice adds 2^18 through its C port instead: the low lane is then never negative,
 bit 18 inverted above bits 17..0. That costs one inverter where the correction costs an adder of 19 bits per cascade.
 """
 
-from amaranth.hdl import Cat, ClockSignal, Const, Instance, Module, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from rtl.tech.dsp_running import GenericRunning, UltrascaleRunning
+from rtl.tech.dsp_slice import MULTIPLY_PLUS_C, MULTIPLY_PLUS_PCIN, extend, multiplier
 from rtl.tech.generic import Generic
 from rtl.tech.ultrascale import Ultrascale, carry_chain, dual_lut
 
@@ -82,101 +84,13 @@ def delay(m, value, cycles):
     return value
 
 
-# OPMODE is W, Z, Y, X (2 + 3 + 2 + 2 bits). X and Y both select the multiplier; W is zero.
-_MULTIPLY_PLUS_C = 0b00_011_01_01
-_MULTIPLY_PLUS_PCIN = 0b00_001_01_01
-
-
-def _slice(m, name, *, a, b, d, opmode, c=None, pcin=None, a_registers=1):
-    """One DSP48E2: p = (a + d) * b + (c or pcin), fully pipelined. Returns (p, pcout).
-
-    Cycles from port to p: d, b: 4; a: 3 + `a_registers`; c: 2; pcin: 1.
-    INMODE 00100 adds the D port to A2 and multiplies by B2. Controls are constants, so their registers are bypassed.
-    """
-    p, pcout = Signal(signed(48), name=f"{name}_p"), Signal(48, name=f"{name}_pcout")
-    m.submodules[name] = Instance(
-        "DSP48E2",
-        p_USE_MULT="MULTIPLY",
-        p_USE_SIMD="ONE48",
-        p_USE_PATTERN_DETECT="NO_PATDET",
-        p_USE_WIDEXOR="FALSE",
-        p_AMULTSEL="AD",
-        p_BMULTSEL="B",
-        p_PREADDINSEL="A",
-        p_A_INPUT="DIRECT",
-        p_B_INPUT="DIRECT",
-        p_AREG=a_registers,
-        p_ACASCREG=a_registers,
-        p_BREG=2,
-        p_BCASCREG=2,
-        p_CREG=1 if c is not None else 0,
-        p_DREG=1,
-        p_ADREG=1,
-        p_MREG=1,
-        p_PREG=1,
-        p_INMODEREG=0,
-        p_OPMODEREG=0,
-        p_ALUMODEREG=0,
-        p_CARRYINREG=0,
-        p_CARRYINSELREG=0,
-        i_CLK=ClockSignal(),
-        i_A=_extend(m, a, 30),
-        i_B=_extend(m, b, 18),
-        i_D=_extend(m, d, 27),
-        i_C=Const(0, 48) if c is None else _extend(m, c, 48),
-        i_PCIN=Const(0, 48) if pcin is None else pcin,
-        i_ACIN=Const(0, 30),
-        i_BCIN=Const(0, 18),
-        i_CARRYIN=Const(0, 1),
-        i_CARRYCASCIN=Const(0, 1),
-        i_MULTSIGNIN=Const(0, 1),
-        i_INMODE=Const(0b00100, 5),
-        i_OPMODE=Const(opmode, 9),
-        i_ALUMODE=Const(0, 4),
-        i_CARRYINSEL=Const(0, 3),
-        i_CEA1=Const(a_registers == 2, 1),
-        i_CEA2=Const(1, 1),
-        i_CEB1=Const(1, 1),
-        i_CEB2=Const(1, 1),
-        i_CEC=Const(c is not None, 1),
-        i_CED=Const(1, 1),
-        i_CEAD=Const(1, 1),
-        i_CEM=Const(1, 1),
-        i_CEP=Const(1, 1),
-        i_CEALUMODE=Const(0, 1),
-        i_CECARRYIN=Const(0, 1),
-        i_CECTRL=Const(0, 1),
-        i_CEINMODE=Const(0, 1),
-        i_RSTA=Const(0, 1),
-        i_RSTB=Const(0, 1),
-        i_RSTC=Const(0, 1),
-        i_RSTD=Const(0, 1),
-        i_RSTM=Const(0, 1),
-        i_RSTP=Const(0, 1),
-        i_RSTALLCARRYIN=Const(0, 1),
-        i_RSTALUMODE=Const(0, 1),
-        i_RSTCTRL=Const(0, 1),
-        i_RSTINMODE=Const(0, 1),
-        o_P=p,
-        o_PCOUT=pcout,
-    )
-    return p, pcout
-
-
-def _extend(m, value, width):
-    """`value`, sign-extended to `width` bits (a port of an instance is not extended by itself)."""
-    wide = Signal(signed(width))
-    m.d.comb += wide.eq(value)
-    return wide
-
-
-class _Generic(Generic):
+class _Generic(Generic, GenericRunning):
     """Plain arithmetic, then the pipeline as a delay of the result: the least work for a simulator."""
 
     name = "generic"
 
     def multiply_add(self, m, unit):
-        m.d.comb += unit.p.eq(delay(m, _extend(m, (unit.a + unit.d) * unit.b + unit.c, 48), unit.latency))
+        m.d.comb += unit.p.eq(delay(m, extend(m, (unit.a + unit.d) * unit.b + unit.c, 48), unit.latency))
 
     def pair_cascade(self, m, unit):
         staggered = unit.x_staggered or unit.y_staggered
@@ -185,25 +99,25 @@ class _Generic(Generic):
             for k in range(unit.lanes):
                 operands = x[k], unit.y[k]
                 if staggered:  # then add as the cascade does, lane k in cycle k
-                    exact = delay(m, _extend(m, exact, total.shape().width), 1)
+                    exact = delay(m, extend(m, exact, total.shape().width), 1)
                     operands = (delay(m, x[k], 0 if unit.x_staggered else k), delay(m, unit.y[k], 0 if unit.y_staggered else k))
                 exact = exact + operands[0] * operands[1]
             remaining = SLICE_LATENCY if staggered else unit.latency
             flip = -1 << (len(total) - 1) if total is unit.sum0 and unit.flipped else 0
-            m.d.comb += total.eq(delay(m, _extend(m, exact, len(total)), remaining) ^ flip)
+            m.d.comb += total.eq(delay(m, extend(m, exact, len(total)), remaining) ^ flip)
 
     def add_signed(self, m, terms, width):
         """Sum of up to three (signed value, whether its sign bit is inverted)."""
         return sum((value ^ (-1 << (len(value) - 1)) if flipped else value).as_signed() for value, flipped in terms)
 
 
-class _UltraScale(Ultrascale):
+class _UltraScale(Ultrascale, UltrascaleRunning):
     """Explicit DSP48E2 slices; adders as `rtl.tech.ultrascale` makes them."""
 
     name = "ultrascale"
 
     def multiply_add(self, m, unit):
-        p, _ = _slice(m, "dsp", a=unit.a, d=unit.d, b=unit.b, c=delay(m, unit.c, 2), opmode=_MULTIPLY_PLUS_C)
+        p, _ = multiplier(m, "dsp", a=unit.a, d=unit.d, b=unit.b, c=delay(m, unit.c, 2), opmode=MULTIPLY_PLUS_C)
         m.d.comb += unit.p.eq(p)
 
     def pair_cascade(self, m, unit):
@@ -215,15 +129,15 @@ class _UltraScale(Ultrascale):
             x0 = delay(m, unit.x0[k], x_wait - in_slice)
             x1 = delay(m, unit.x1[k], x_wait)
             y = delay(m, unit.y[k], y_wait)
-            first = {"opmode": _MULTIPLY_PLUS_C, "c": Const(1 << (LANE_BITS - 1), signed(48))}
-            p, pcin = _slice(
+            first = {"opmode": MULTIPLY_PLUS_C, "c": Const(1 << (LANE_BITS - 1), signed(48))}
+            p, pcin = multiplier(
                 m,
                 f"dsp{k}",
                 a=x0,
                 a_registers=1 + in_slice,
                 d=Cat(Const(0, LANE_BITS), x1).as_signed(),
                 b=y,
-                **(first if k == 0 else {"opmode": _MULTIPLY_PLUS_PCIN, "pcin": pcin}),
+                **(first if k == 0 else {"opmode": MULTIPLY_PLUS_PCIN, "pcin": pcin}),
             )
         m.d.comb += [
             unit.sum0.eq((p[:LANE_BITS] if unit.flipped else Cat(p[: LANE_BITS - 1], ~p[LANE_BITS - 1])).as_signed()),

@@ -1,14 +1,27 @@
-"""dividend // isqrt(radicand): a square root, then a division, in one subtract-and-shift datapath."""
+"""dividend // isqrt(radicand): a square root, then a division, in one adder; both operands arrive bit by bit."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal
-from amaranth.lib import wiring
+from amaranth.hdl import Cat, Module, Signal
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from rtl.units.protocol import delay, require
+from rtl.units.protocol import require
+
+#: What the adder does in this cycle; see `RootDivide`.
+RootStep = data.StructLayout(
+    {
+        "start": 1,  # forget the old root and limit
+        "clear": 1,  # forget the remainder
+        "shift": 1,  # the sign of the remainder is a digit of the root
+        "add": 1,  # the operand takes part
+        "divide": 1,  # the operand is the root's divisor, else the trial of the next digit
+        "bit": 1,  # of the dividend
+        "head": 1,  # this digit of the quotient lies above its range
+    }
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +31,7 @@ class RootDivideConfig:
     ----------
     radicand_bits : even
     dividend : constant
-    quotient_bits : the quotient is limited to 2**quotient_bits - 1; at least radicand_bits / 2
+    quotient_bits : the quotient is limited to 2**quotient_bits - 1
     """
 
     radicand_bits: int = 42
@@ -27,18 +40,11 @@ class RootDivideConfig:
 
     def __post_init__(self) -> None:
         require(self.radicand_bits % 2 == 0, "radicand_bits must be even", self.radicand_bits, "add one")
-        require(self.quotient_bits >= self.root_bits, "quotient_bits must be at least radicand_bits / 2", self.quotient_bits, "use more")
         require(
             self.dividend >= 1 << self.quotient_bits,
             "dividend must be at least 2**quotient_bits, so that a root of 0 and of 1 give the limit",
             self.dividend,
             "use fewer quotient_bits",
-        )
-        require(
-            self.dividend >> self.quotient_bits < 1 << (self.root_bits + 1),
-            "dividend must be below 2**(quotient_bits + radicand_bits / 2 + 1)",
-            self.dividend,
-            "use more quotient_bits",
         )
 
     @property
@@ -46,16 +52,34 @@ class RootDivideConfig:
         return self.radicand_bits // 2
 
     @property
+    def dividend_bits(self) -> int:
+        return self.dividend.bit_length()
+
+    @property
     def latency(self) -> int:
-        """Cycles from ``start`` to ``done``."""
-        return self.root_bits + self.quotient_bits + 2
+        """Cycles from the first bit of the radicand until the quotient is there."""
+        return self.radicand_bits + self.dividend_bits + 2
+
+    def step(self, cycle: int) -> dict[str, int]:
+        """`RootStep` in ``cycle``, counted from the first bit of the radicand: -1 (start) .. latency - 1."""
+        root, division = self.radicand_bits, cycle - self.radicand_bits - 1
+        dividing = 0 <= division < self.dividend_bits
+        return {
+            "start": cycle == -1,
+            "clear": cycle in (-1, root),
+            "shift": 0 < cycle <= root and cycle % 2 == 0,
+            "add": dividing or (0 <= cycle < root and cycle % 2 == 1),
+            "divide": dividing,
+            "bit": dividing and self.dividend >> (self.dividend_bits - 1 - division) & 1,
+            "head": 1 <= division <= self.dividend_bits - self.quotient_bits,
+        }
 
     def build(self) -> RootDivide:
         return RootDivide(self)
 
 
 class RootDivide(wiring.Component):
-    """min(dividend // max(isqrt(radicand), 1), 2**quotient_bits - 1) by two restoring digit recurrences.
+    """min(dividend // isqrt(radicand), 2**quotient_bits - 1) by two non-restoring digit recurrences; a root of 0 gives the limit.
 
     Parameters
     ----------
@@ -63,25 +87,23 @@ class RootDivide(wiring.Component):
 
     Members
     -------
-    start : In(1)
-    radicand : In(radicand_bits), with ``start``
-    done : Out(1): one cycle
-    quotient : Out(quotient_bits), valid with ``done`` and until the next ``start``
+    step : In(RootStep), `RootDivideConfig.step` of each cycle
+    radicand : In(1), its bits, most significant first
+    quotient : Out(quotient_bits), valid in cycle ``latency`` (of the first bit of the radicand) and in no other
 
     Timing
     ------
-    ``done`` follows ``start`` by ``latency`` = radicand_bits / 2 + quotient_bits + 2 cycles; the next ``start`` may come in the cycle of
-    ``done``. One digit per cycle: n = radicand_bits / 2 of the root, then quotient_bits + 1 of the quotient, whose first one says that it
-    must be limited. No reset but for ``start``.
+    A bit per cycle: 2n cycles of the radicand, one pause, then the dividend's bits. ``latency`` = 2n + bits of the dividend + 2.
 
-    How one datapath serves both. ``upper:lower`` shifts left once per cycle and ``upper`` then has ``subtrahend`` taken away if it can.
-    Root: the digit moves instead of the remainder, so that after each shift the subtrahend is 2 * root + digit, digit = 2**i.
-    Division: the divisor is that same 2 * root, digit = 0, so the dividend stands one place further left, where its lookahead bit
-    cannot turn a comparison with an even number.
+    How one adder serves both. The remainder doubles every cycle, and takes in a bit. Root: in every second cycle the trial is taken away,
+    4 * root + 1, or, when the remainder is negative, 4 * root + 3 is added. In two's complement -(4q + 1) is ~q above two ones, so both
+    are (q ^ sign) above two ones and need no carry. Division: by 4 * root, the dividend's bits enter at place 2, and the two ones and a
+    third at place 0 are the carry of the subtraction. The digit is 1 when the new remainder is not negative, as in restoring division.
+    After a root of 0 the remainder overflows, but the first digit has already said that the quotient is limited.
 
     Raises
     ------
-    InputError : sizes for which the two recurrences do not share their registers.
+    InputError : an odd radicand, or a dividend below the limit.
 
     Source: model/integer.py, isqrt and layernorm_statistics.
     """
@@ -89,47 +111,29 @@ class RootDivide(wiring.Component):
     def __init__(self, config: RootDivideConfig):
         self.config = config
         self.latency = config.latency
-        super().__init__(
-            {
-                "start": In(1),
-                "radicand": In(config.radicand_bits),
-                "done": Out(1),
-                "quotient": Out(config.quotient_bits),
-            }
-        )
+        super().__init__({"step": In(RootStep), "radicand": In(1), "quotient": Out(config.quotient_bits)})
 
     def elaborate(self, platform):
         m = Module()
-        root_bits, quotient_bits = self.config.root_bits, self.config.quotient_bits
-        upper, lower = Signal(root_bits + 1, reset_less=True), Signal(quotient_bits, reset_less=True)
-        twice_root, digit = Signal(root_bits + 1, reset_less=True), Signal(root_bits, reset_less=True)
-        root_ends, division_starts, limited = digit[0], Signal(reset_less=True), Signal(reset_less=True)
-
-        minuend = Cat(lower[-1], upper)
-        difference = Signal(root_bits + 3)
-        m.d.comb += difference.eq(minuend - (twice_root | digit))
-        enough = ~difference[-1]
-
-        m.d.sync += [
-            upper.eq(Mux(enough, difference, minuend)),
-            lower.eq(Cat(enough | limited, lower)),
-            digit.eq(digit >> 1),
-            division_starts.eq(root_ends),
-            limited.eq(limited | (division_starts & enough)),
-        ]
-        with m.If(enough):
-            m.d.sync += twice_root.eq(twice_root | (digit << 1))
-        with m.If(self.start):
-            m.d.sync += [
-                Cat(lower, upper).eq(self.radicand << (quotient_bits - root_bits)),
-                twice_root.eq(0),
-                digit.eq(1 << (root_bits - 1)),
-                limited.eq(0),
-            ]
-        with m.If(root_ends):  # never with start; last, so that it becomes the set and reset of the registers
-            m.d.sync += Cat(lower, upper).eq(Const(self.config.dividend, quotient_bits + root_bits + 1))
+        root_bits, step = self.config.root_bits, self.step
+        remainder, root = Signal(root_bits + 3, reset_less=True), Signal(root_bits, reset_less=True)
+        quotient, limited = Signal(self.config.quotient_bits, reset_less=True), Signal(reset_less=True)
+        negative = remainder[-1]
+        low, carry = Signal(), Signal()
         m.d.comb += [
-            self.done.eq(delay(m, division_starts, quotient_bits + 1, name="division")),
-            self.quotient.eq(lower),
+            low.eq(step.add & ~(step.divide & negative)),
+            carry.eq((step.divide & ~negative) | (~step.divide & self.radicand)),
         ]
+        doubled = Cat(carry, remainder[0], remainder[1] | step.bit, remainder[2:-1])
+        operand = Cat(low, low, (root ^ (~negative).replicate(root_bits)) & step.add.replicate(root_bits), ~negative & step.add)
+        m.d.sync += [remainder.eq((doubled + operand)[: len(remainder)]), quotient.eq(Cat(~negative | limited, quotient))]
+        with m.If(step.head & ~negative):
+            m.d.sync += limited.eq(1)
+        with m.If(step.shift):
+            m.d.sync += root.eq(Cat(~negative, root))
+        with m.If(step.clear):
+            m.d.sync += remainder.eq(0)
+        with m.If(step.start):
+            m.d.sync += [root.eq(0), limited.eq(0)]
+        m.d.comb += self.quotient.eq(quotient)
         return m

@@ -5,7 +5,7 @@ import numpy as np
 from cocotb.triggers import FallingEdge, RisingEdge
 
 from model import integer
-from sim_tests.cocotb.helpers import bench_parameters, bench_random, idle_stream, signed, start
+from sim_tests.cocotb.helpers import bench_parameters, bench_random, signed, start
 from sim_tests.cocotb.layernorm_tokens import tokens
 
 
@@ -33,18 +33,20 @@ async def matches_model(dut, stall: str) -> None:
     results: list[tuple] = [(None, None)] * places  # unknown: what an earlier test left
     updates: dict[int, tuple[int, tuple[int, int]]] = {}
     beats = feed(rng, places, queue, 0.0 if stall == "free" else 0.3, finish)
-    idle_stream(dut, sources=["i"], sinks=[])
+    for port in ("i", "valid", "first", "last", "i_token"):
+        getattr(dut, port).value = 0
     dut.token.value = 0
     await start(dut)
     now, until, earlier, checked = 0, None, 0, 0
     while until is None or now < until:
         beat = next(beats, None) if until is None else None
-        dut.i__valid.value = int(beat is not None)
-        dut.i__payload.value = rng.getrandbits(18 + token_bits)
+        dut.valid.value = int(beat is not None)
+        for port, bits in (("i", 16), ("first", 1), ("last", 1), ("i_token", token_bits)):
+            getattr(dut, port).value = rng.getrandbits(bits)
         if beat is not None:
             index, token, position = beat
             first, last = position == 0, position == token.size - 1
-            dut.i__payload.value = (int(token[position]) & 0xFFFF) | index << 16 | first << (16 + token_bits) | last << (17 + token_bits)
+            dut.i.value, dut.i_token.value, dut.first.value, dut.last.value = int(token[position]) & 0xFFFF, index, int(first), int(last)
             if last:
                 mean2, rsqrt = (int(value) for value in integer.layernorm_statistics(token))
                 updates[now + finish] = (index, (mean2, rsqrt))

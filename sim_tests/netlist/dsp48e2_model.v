@@ -4,9 +4,9 @@
 // (UltraScale Architecture DSP Slice) and has not been compared with a vendor model or with silicon. It exists because yosys
 // knows the slice as a black box only. A setting outside the subset stops the simulation instead of being half modelled.
 //
-// Subset: pre-adder on the A side, 27 x 18 multiplier, one 48-bit adder with Z from C or PCIN, W zero, all enables as given,
-// static controls (their registers bypassed), no reset, no SIMD, pattern detector, wide XOR,
-// carry or A/B cascade; outputs P and PCOUT.
+// Subset: pre-adder on the A side, 27 x 18 multiplier, one 48-bit adder with Z from zero, PCIN, P or C, W from zero, P, RND or C, X and Y
+// both from the multiplier, both zero, or from A:B and C; carry in, all enables as given, controls without registers, OPMODE inverters;
+// no reset, no SIMD, pattern detector, wide XOR, carry or A/B cascade; outputs P and PCOUT.
 `default_nettype none
 /* verilator lint_off DECLFILENAME */
 /* verilator lint_off UNUSEDSIGNAL */
@@ -20,7 +20,8 @@ module DSP48E2 #(
     parameter integer CREG = 1, parameter integer DREG = 1, parameter integer ADREG = 1,
     parameter integer MREG = 1, parameter integer PREG = 1,
     parameter integer INMODEREG = 1, parameter integer OPMODEREG = 1, parameter integer ALUMODEREG = 1,
-    parameter integer CARRYINREG = 1, parameter integer CARRYINSELREG = 1
+    parameter integer CARRYINREG = 1, parameter integer CARRYINSELREG = 1,
+    parameter [47:0] RND = 0, parameter [8:0] IS_OPMODE_INVERTED = 0
 ) (
     input wire CLK,
     input wire [29:0] A, input wire [17:0] B, input wire [47:0] C, input wire [26:0] D,
@@ -34,10 +35,10 @@ module DSP48E2 #(
     output wire [47:0] PCOUT, output wire [47:0] P
 );
     initial begin
-        if (USE_MULT != "MULTIPLY" || USE_SIMD != "ONE48" || USE_PATTERN_DETECT != "NO_PATDET" || USE_WIDEXOR != "FALSE"
-            || AMULTSEL != "AD" || BMULTSEL != "B" || PREADDINSEL != "A" || A_INPUT != "DIRECT" || B_INPUT != "DIRECT")
+        if ((USE_MULT != "MULTIPLY" && USE_MULT != "NONE") || USE_SIMD != "ONE48" || USE_PATTERN_DETECT != "NO_PATDET" || USE_WIDEXOR != "FALSE"
+            || AMULTSEL != (USE_MULT == "NONE" ? "A" : "AD") || BMULTSEL != "B" || PREADDINSEL != "A" || A_INPUT != "DIRECT" || B_INPUT != "DIRECT")
             $fatal(1, "DSP48E2 model: an attribute is outside the modelled subset");
-        if (AREG < 1 || AREG > 2 || BREG < 1 || BREG > 2 || CREG > 1 || DREG != 1 || ADREG > 1 || MREG > 1 || PREG != 1
+        if (AREG < 1 || AREG > 2 || BREG < 1 || BREG > 2 || CREG > 1 || DREG > 1 || ADREG > 1 || MREG > 1 || PREG != 1
             || ACASCREG != AREG || BCASCREG != BREG
             || INMODEREG != 0 || OPMODEREG != 0 || ALUMODEREG != 0 || CARRYINREG != 0 || CARRYINSELREG != 0)
             $fatal(1, "DSP48E2 model: a register attribute is outside the modelled subset");
@@ -72,24 +73,40 @@ module DSP48E2 #(
     always @(posedge CLK) if (CEM) m1 <= product;
     wire signed [44:0] m = (MREG == 1) ? m1 : product;
 
-    // ALU: P = Z + M.
+    // ALU: P = Z + W + X + Y + carry.
+    wire [8:0] opmode = OPMODE ^ IS_OPMODE_INVERTED;
     wire [47:0] c = (CREG == 1) ? c1 : C;
-    reg [47:0] z;
+    wire [47:0] mw = {{3{m[44]}}, m};
+    reg [47:0] w, z, xy;
     always @(*) begin
-        case (OPMODE[6:4])
+        case (opmode[8:7])
+            2'b00: w = 48'd0;
+            2'b01: w = p1;
+            2'b10: w = RND;
+            default: w = c;
+        endcase
+        case (opmode[6:4])
             3'b000: z = 48'd0;
             3'b001: z = PCIN;
+            3'b010: z = p1;
             3'b011: z = c;
             default: z = 48'hx;
         endcase
+        case (opmode[3:0])
+            4'b0000: xy = 48'd0;
+            4'b0101: xy = mw;
+            4'b1111: xy = {a2, b2} + c;
+            default: xy = 48'hx;
+        endcase
     end
     always @(posedge CLK) begin
-        if (OPMODE[3:0] != 4'b0101 || OPMODE[8:7] != 2'b00 || OPMODE[6] || OPMODE[5:4] == 2'b10
-            || ALUMODE != 4'b0000 || CARRYINSEL != 3'b000 || CARRYIN)
+        if ((opmode[3:0] == 4'b0101) != (USE_MULT == "MULTIPLY") && opmode[3:0] != 4'b0000 || opmode[3:0] == 4'b1111 && AREG != BREG
+            || opmode[3:0] != 4'b0000 && opmode[3:0] != 4'b0101 && opmode[3:0] != 4'b1111 || opmode[6]
+            || ALUMODE != 4'b0000 || CARRYINSEL != 3'b000)
             $fatal(1, "DSP48E2 model: an operation is outside the modelled subset");
         if (RSTA || RSTB || RSTC || RSTD || RSTM || RSTP || RSTALLCARRYIN || RSTALUMODE || RSTCTRL || RSTINMODE)
             $fatal(1, "DSP48E2 model: resets are outside the modelled subset");
-        if (CEP) p1 <= z + {{3{m[44]}}, m};
+        if (CEP) p1 <= z + w + xy + {47'd0, CARRYIN};
     end
 
     assign P = p1;

@@ -18,14 +18,10 @@ def check(config: RootDivideConfig, radicands: list[int]) -> None:
 
     async def bench(ctx) -> None:
         for radicand in radicands:
-            ctx.set(unit.start, 1)
-            ctx.set(unit.radicand, radicand)
-            await ctx.tick()
-            ctx.set(unit.start, 0)
-            for _ in range(unit.latency - 1):
-                assert not ctx.get(unit.done)
+            for cycle in range(-1, config.latency):
+                ctx.set(unit.step, config.step(cycle))
+                ctx.set(unit.radicand, radicand >> (config.radicand_bits - 1 - cycle) & 1 if 0 <= cycle < config.radicand_bits else 0)
                 await ctx.tick()
-            assert ctx.get(unit.done)
             expected = min(config.dividend // max(math.isqrt(radicand), 1), limit)
             assert ctx.get(unit.quotient) == expected, f"radicand {radicand}"
 
@@ -48,15 +44,13 @@ def test_real_at_its_extremes(seed: int) -> None:
 
 
 def test_latency() -> None:
-    assert REAL.latency == 49
+    assert REAL.latency == 42 + 34 + 2
 
 
 @pytest.mark.parametrize(
     "wrong, message",
     [
         ({"radicand_bits": 41}, "radicand_bits must be even: 41 does not; add one"),
-        ({"quotient_bits": 20}, "quotient_bits must be at least radicand_bits / 2: 20 does not; use more"),
-        ({"dividend": 1 << 60}, "dividend must be below"),
         ({"dividend": (1 << 26) - 1}, "dividend must be at least"),
     ],
 )
