@@ -1,40 +1,55 @@
 """Whole accelerators in Verilator: every write of every row equals the reference, and what is broken is found and named."""
 
 import dataclasses
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
 from amaranth import Signal, signed
 
 from model import data
+from model.graph import DeitShape
 from model.interpreter import interpret
 from model.zoo import load_graph
 from rtl import row_units
 from rtl.bus.register_map import ErrorCode
-from rtl.config import AcceleratorConfig, preset
+from rtl.config import preset
 from rtl.flow.machine import Machine, MachineError, accelerator_verilog
 from rtl.flow.simulate import simulate
 from rtl.flow.verilator import Memory
-from rtl.program import compiler
 from rtl.program.compiler import compile_graph
+from rtl.program.emitter import Counter
 from rtl.tech import dsp48e2
-from sim_tests.system.machines import images, run, tiny
+from sim_tests.system.machines import SHAPE, VARIANTS, images, run, tiny
+
+
+def exact(result) -> None:
+    assert result.bit_exact, "\n".join(map(str, result.mismatches[:4]))
+    assert all(image.exact for image in result.images)
 
 
 @pytest.mark.parametrize("strategy, bits", [("lut_table", 8), ("popcount", 2)])
 def test_tiny(strategy: str, bits: int) -> None:
-    result = run(*tiny(bits, strategy=strategy), count=3)
-    assert not result.mismatches, "\n".join(map(str, result.mismatches[:4]))
-    # The first run after a reset waits until the rows are empty.
-    assert len({image.cycles for image in result.images[1:]}) == 1, "cycles depend on nothing but the program"
+    """One image, a pair, and a pair with half a pair behind it: in turn through two slots."""
+    graph, config = tiny(bits, strategy=strategy)
+    verilog = accelerator_verilog(config)
+    results = {count: run(graph, config, count=count, verilog=verilog) for count in (1, 2, 3)}
+    for result in results.values():
+        exact(result)
+    assert results[2].cycles_per_image < results[1].cycles_per_image, "two images in flight hide the attention"
+    again = run(graph, config, count=2, verilog=verilog, seed=5)
+    assert again.cycles_per_image == results[2].cycles_per_image, "cycles depend on nothing but the program"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("bits", [1, 3, 4, 6])
 def test_tiny_widths(bits: int) -> None:
-    result = run(*tiny(bits))
-    assert not result.mismatches, "\n".join(map(str, result.mismatches[:4]))
+    exact(run(*tiny(bits)))
+
+
+@pytest.mark.parametrize("name", ["ported", "distilled", "partial"])
+def test_variants(name: str) -> None:
+    """Three weight ports, pixels turned 16 at a time and a patch of two K-tiles; a distillation token; a last group of fewer rows."""
+    exact(run(*VARIANTS[name](), count=2))
 
 
 def test_slow_memory_changes_cycles_only() -> None:
@@ -43,7 +58,7 @@ def test_slow_memory_changes_cycles_only() -> None:
     verilog = accelerator_verilog(config)
     quick = run(graph, config, verilog=verilog)
     slow = run(graph, config, verilog=verilog, memory=Memory(latency=90, efficiency=70, stall=30, seed=5))
-    assert not slow.mismatches, "\n".join(map(str, slow.mismatches[:4]))
+    exact(slow)
     assert slow.cycles_per_image > quick.cycles_per_image
     assert all(np.array_equal(a.logits, b.logits) for a, b in zip(quick.images, slow.images, strict=True))
 
@@ -53,8 +68,7 @@ def test_micro_on_fashion_mnist() -> None:
     graph = load_graph("deit_micro", 8)
     pictures, _ = data.load("fashion-mnist", "test", graph.shape)
     config = preset(graph.shape)
-    result = simulate(graph, config, pictures[:4], lambda image: interpret(graph, image), verilog=accelerator_verilog(config))
-    assert not result.mismatches, "\n".join(map(str, result.mismatches[:4]))
+    exact(simulate(graph, config, pictures[:4], lambda image: interpret(graph, image), verilog=accelerator_verilog(config)))
 
 
 def test_broken_weight_bit_is_named() -> None:
@@ -64,7 +78,7 @@ def test_broken_weight_bit_is_named() -> None:
     codes = qkv.codes.copy()
     codes[5, 3] ^= 1
     broken = dataclasses.replace(graph, layers=(dataclasses.replace(graph.layers[0], qkv=dataclasses.replace(qkv, codes=codes)),))
-    result = simulate(broken, config, images(1), lambda image: interpret(graph, image), verilog=accelerator_verilog(config))
+    result = simulate(broken, config, images(SHAPE, 1), lambda image: interpret(graph, image), verilog=accelerator_verilog(config))
     first = result.mismatches[0]
     assert (first.tensor, first.channel) == ("0.q", 5)
     assert first.got != first.expected and first.cycle is not None and first.token is not None
@@ -89,18 +103,19 @@ def test_broken_rounding_constant_is_named(monkeypatch: pytest.MonkeyPatch) -> N
     assert first.tensor == "residual.embed" and abs(first.got - first.expected) == 1
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Swapped(AcceleratorConfig):
-    def place(self, slot: int) -> tuple[int, int]:
-        """Tokens 1 and 2 change places."""
-        return super().place({1: 2, 2: 1}.get(slot, slot))
+class _Shifted(DeitShape):
+    @property
+    def first_patch(self) -> int:
+        """Every patch one slot too late."""
+        return 2
 
 
-def test_swapped_token_is_named() -> None:
+def test_misplaced_token_is_named() -> None:
+    """Pixels that the hardware scatters to the wrong rows."""
     graph, config = tiny()
-    swapped = _Swapped(**{field.name: getattr(config, field.name) for field in dataclasses.fields(config)})
-    first = run(graph, config, count=1, verilog=accelerator_verilog(swapped)).mismatches[0]
-    assert first.tensor == "residual.embed" and first.token in (1, 2)
+    shape = _Shifted(**dataclasses.asdict(config.shape))
+    first = run(graph, config, count=1, verilog=accelerator_verilog(dataclasses.replace(config, shape=shape))).mismatches[0]
+    assert first.tensor == "residual.embed" and first.token == 1 and first.image == 0
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +136,7 @@ def test_bus_error_stops_the_machine(tiny_design, window: str, code: ErrorCode) 
     address, size = machine.windows[window]
     machine.simulator.inject_error(address, address + size - 1)
     with pytest.raises(MachineError) as error:
-        machine.run(images(1)[0], max_cycles=100_000)
+        machine.run(images(SHAPE, 1), max_cycles=100_000)
     assert error.value.code == code
     assert not machine.read_field("status.busy") and machine.read_field("status.error")
     assert machine.counters()["cycles"] > 0
@@ -142,7 +157,7 @@ def test_window_overrun_is_refused(tiny_design) -> None:
         machine = Machine(config, compiled, verilog)
         machine.write(f"{window}_bytes", machine.windows[window][1] // 2 & ~15)
         with pytest.raises(MachineError) as error:
-            machine.run(images(1)[0], max_cycles=100_000)
+            machine.run(images(SHAPE, 1), max_cycles=100_000)
         assert error.value.code == ErrorCode.WINDOW_OVERRUN
         assert _outside(machine) == []
 
@@ -151,15 +166,15 @@ def test_bad_instruction_and_watchdog(tiny_design) -> None:
     _, config, verilog, compiled = tiny_design
     bad = dataclasses.replace(compiled, program=bytes([0x0F]) + compiled.program[1:])
     with pytest.raises(MachineError) as error:
-        Machine(config, bad, verilog).run(images(1)[0], max_cycles=100_000)
+        Machine(config, bad, verilog).run(images(SHAPE, 1), max_cycles=100_000)
     assert error.value.code == ErrorCode.BAD_INSTRUCTION
 
     first = compiled.instructions[0]
-    stuck = dataclasses.replace(first, wait0_counter=compiler.Counter.TILES_DONE, wait0_value=77).encode()
+    stuck = dataclasses.replace(first, wait0_counter=Counter.TILES_DONE, wait0_value=77).encode()
     machine = Machine(config, dataclasses.replace(compiled, program=stuck + compiled.program[len(stuck) :]), verilog)
     machine.write("watchdog_limit", 2_000)
     with pytest.raises(MachineError) as error:
-        machine.run(images(1)[0], max_cycles=100_000)
+        machine.run(images(SHAPE, 1), max_cycles=100_000)
     assert error.value.code == ErrorCode.WATCHDOG
     assert machine.read_field("watchdog_wait.counter") != 0 and machine.read_field("watchdog_values.want") > 0
 
@@ -167,9 +182,8 @@ def test_bad_instruction_and_watchdog(tiny_design) -> None:
 def test_machine_runs_again_after_an_error(tiny_design) -> None:
     graph, config, verilog, compiled = tiny_design
     machine = Machine(config, compiled, verilog)
-    image = images(1)[0]
     machine.write("image_bytes", 16)
     with pytest.raises(MachineError):
-        machine.run(image, max_cycles=100_000)
+        machine.run(images(SHAPE, 1), max_cycles=100_000)
     machine.write("image_bytes", machine.windows["image"][1])
-    assert np.array_equal(machine.run(image), interpret(graph, image)["logits"].reshape(-1))
+    assert np.array_equal(machine.run(images(SHAPE, 1))[0], interpret(graph, images(SHAPE, 1)[0])["logits"].reshape(-1))
