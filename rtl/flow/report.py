@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,12 +26,16 @@ from rtl.flow.simulate import SimulationResult
 REPORTED_MISMATCHES = 16
 #: Percent of the cycles from which on the memory is blamed.
 WAITED_FOR_MEMORY = 10
+LINE_SECONDS = 20
 _errors, _output = Console(stderr=True), Console()
 
 
 @contextlib.contextmanager
 def simulation_progress() -> Iterator[Callable[[simulate.Progress], None]]:
-    """A bar on stderr: the layer that the array is at, cycles, cycles per second, time left."""
+    """A bar on stderr: the layer that the array is at, cycles, cycles per second, time left. No terminal: a line at times."""
+    if not _errors.is_terminal:
+        yield _Lines()
+        return
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -45,6 +51,22 @@ def simulation_progress() -> Iterator[Callable[[simulate.Progress], None]]:
             bar.update(task, description=now.step, completed=now.done, total=1.0, told=told)
 
         yield tell
+
+
+class _Lines:
+    """The progress as lines, at most one every `LINE_SECONDS`."""
+
+    def __init__(self) -> None:
+        self._began = self._told = time.monotonic()
+
+    def __call__(self, now: simulate.Progress) -> None:
+        passed = time.monotonic() - self._told
+        if passed < LINE_SECONDS or not now.done:
+            return
+        self._told = time.monotonic()
+        left = (self._told - self._began) * (1 - now.done) / now.done
+        told = f"{100 * now.done:.0f} %, {now.step}, {now.cycles:,} cycles, {now.cycles_per_second:,.0f} per second, {left:.0f} s left"
+        print(told, file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager

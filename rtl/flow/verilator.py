@@ -42,7 +42,7 @@ class _Config(ctypes.Structure):
 
     @classmethod
     def of(cls, memory: Memory) -> "_Config":
-        return cls(**{name: getattr(memory, name) for name, _ in cls._fields_})
+        return cls(**{name: getattr(memory, name) for name in (field[0] for field in cls._fields_)})
 
 
 def build_library(verilog: str, top: str, rows: int, no_inline: tuple[str, ...], *, waves: bool = False) -> Path:

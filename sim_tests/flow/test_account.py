@@ -9,10 +9,11 @@ from model.graph import DeitShape
 from model.random_graph import random_graph
 from rtl.accelerator import TraceState
 from rtl.config import AcceleratorConfig
+from rtl.flow import report
 from rtl.flow.account import KINDS, Account, TileProgress, account_of, by_operator, layer_of, tile_names
 from rtl.flow.ddr import Memory
 from rtl.flow.report import simulation_summary, too_slow
-from rtl.flow.simulate import ImageResult, RunResult, SimulationResult, array_macs
+from rtl.flow.simulate import ImageResult, Progress, RunResult, SimulationResult, array_macs
 from rtl.program.compiler import compile_graph
 
 SHAPE = DeitShape(name="tiny", bits=8, image_size=14, channels=1, patch_size=7, embed_dim=32, depth=2, heads=2, hidden_dim=128, classes=10)
@@ -99,3 +100,15 @@ def test_a_rate_that_is_not_reached_names_required_and_available(compiled, waiti
     summary = simulation_summary(result(compiled, 400_000, waiting), CONFIG, memory, clock_mhz=250, labels=[0, 0])
     text = too_slow(20_000, summary)
     assert "1250.0 images/s at 250 MHz" in text and "20.00 GB/s and the memory gives 14.40 GB/s" in text and remedy in text
+
+
+def test_progress_where_there_is_no_terminal(monkeypatch, capsys):
+    """Lines with the layer, cycles and the time left, not one for every call."""
+    clock = iter(range(0, 1000, 5))
+    monkeypatch.setattr(report.time, "monotonic", lambda: float(next(clock)))
+    with report.simulation_progress() as tell:
+        for step in range(1, 11):
+            tell(Progress(done=step / 10, step=f"{step}.qkv[0]", cycles=1000 * step, cycles_per_second=250.0))
+    lines = capsys.readouterr().err.splitlines()
+    assert 1 <= len(lines) <= 3
+    assert ".qkv[0], " in lines[0] and "cycles, 250 per second" in lines[0] and lines[0].endswith("s left")
