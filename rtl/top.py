@@ -60,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("--images", type=int, default=2, help="images that one run of the program takes (default 2)")
     simulate = verbs.add_parser("simulate", help="real images through the RTL, compared with the reference")
     simulate.add_argument("--images", type=int, default=8, help="how many (default 8); two are in flight at a time")
-    simulate.add_argument("--source", default="fashion-mnist", help="fashion-mnist (default), photos (for 224 x 224 networks) or random")
+    simulate.add_argument("--source", help="fashion-mnist (default for 28 x 28 networks), photos (default for others) or random")
     simulate.add_argument("--ddr-gbps", type=float, help="peak of the memory in GB/s (default: the board's); 75 %% of it is used")
     simulate.add_argument("--waves", type=Path, metavar="FILE", help="write FST waves (needs the development files of lz4 and zlib)")
     simulate.add_argument("--window", default="0:20000", metavar="FIRST:LAST", help="cycles since reset of --waves (default 0:20000)")
@@ -103,7 +103,7 @@ def _simulate(options: argparse.Namespace) -> int:
     from model import data
     from rtl.flow import report
 
-    config, memory, labels, result, verilog = run_simulation(options)
+    config, memory, labels, result, verilog = _run_simulation(options)
     summary = report.simulation_summary(result, config, memory, clock_mhz=options.clock_mhz, labels=labels)
     if options.json:
         print(json.dumps(summary))
@@ -116,7 +116,7 @@ def _simulate(options: argparse.Namespace) -> int:
     return 0 if result.bit_exact else 1
 
 
-def run_simulation(options: argparse.Namespace):
+def _run_simulation(options: argparse.Namespace):
     """(config, memory, labels, result, path of the Verilog) of `simulate` with these options."""
     from model import data
     from model.interpreter import interpret
@@ -127,6 +127,8 @@ def run_simulation(options: argparse.Namespace):
         raise InputError(f"--images must be at least 1: {options.images} is not; use 8")
     memory, waves = _memory(options), _waves(options)
     graph, _, config = _configured(options, "generic")
+    if options.source is None:
+        options.source = "fashion-mnist" if graph.shape.channels == 1 else "photos"
     images, labels = data.load(options.source, "test", graph.shape)
     if options.images > len(images):
         raise InputError(f"--images must be at most {len(images)} for {options.source}: {options.images} is not; use fewer")
