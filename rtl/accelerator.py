@@ -19,8 +19,7 @@ from rtl.config import AcceleratorConfig
 from rtl.dispatcher import Dispatcher
 from rtl.dma_engine import DmaEngine
 from rtl.logit_memory import LogitMemory
-from rtl.program.emitter import Counter
-from rtl.program.isa import COUNTERS
+from rtl.program.isa import COUNTERS, Counter
 from rtl.row import AttentionResult, Row, RowResult, finished, row_members
 from rtl.row_bus import WriteKind
 from rtl.row_feeder import ResultControl, RowFeeder, feeder_members

@@ -24,21 +24,14 @@ from dataclasses import dataclass
 from model.graph import DeitGraph
 from model.integer import REQUANTIZE_SHIFTS
 from rtl.config import AcceleratorConfig
-from rtl.program import memory
-from rtl.program.buffers import Buffers
+from rtl.program.bundle import BundleEmitter
 from rtl.program.check import check_graph, require
-from rtl.program.emitter import Counter, Emitter
-from rtl.program.isa import Instruction, LoadTarget, Opcode, Window
+from rtl.program.isa import Counter, Instruction, LoadTarget, Opcode, Window
 from rtl.program.memory import BEAT_BYTES, aligned
 from rtl.program.order import Pixels, Run, ordered
 from rtl.program.tiling import SHORTEST_FILL, Attend, Tile, Write
 
-NORM_BUFFERS = 2
-TABLE_BUFFERS = 2
-TABLE_ENTRIES = 256
 LOGIT_BYTES = 2
-#: What the sequencer can count.
-FEWEST_WORDS, FEWEST_INPUTS = 3, 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +97,7 @@ def compile_graph(graph: DeitGraph, config: AcceleratorConfig, images: int = 1) 
     return compiler.result()
 
 
-class _Compiler(Emitter):
+class _Compiler(BundleEmitter):
     """The program so far.
 
     residual_free : per image slot, tiles that must be done before new positions may come
@@ -113,18 +106,14 @@ class _Compiler(Emitter):
     """
 
     def __init__(self, graph: DeitGraph, config: AcceleratorConfig, images: int) -> None:
-        super().__init__()
-        self.graph, self.config, self.images = graph, config, images
-        self.window = memory.WindowBuilder()
+        super().__init__(graph, config)
+        self.images = images
         self.steps: list[Step] = []
         self.waiting: list[_Waiting] = []
-        self.tiles = 0
         self.residual_free = [0] * config.images
         self.attended = [0] * config.images
         self.output = [0] * config.images
         self.readers = [0] * config.key_value_heads
-        self.weight_buffers, self.norms, self.tables = Buffers(config.weight_buffers), Buffers(NORM_BUFFERS), Buffers(TABLE_BUFFERS)
-        self.placed: dict[Tile, tuple[int, int, int]] = {}
         self.image_stride = aligned(image_pixels(config))
         self.result_stride = aligned(LOGIT_BYTES * config.shape.classes, BEAT_BYTES)
 
@@ -147,8 +136,8 @@ class _Compiler(Emitter):
             self.waiting.remove(item)
             waits, slot = {Counter.TILES_DONE: item.done}, self.slot(item.image)
             if item.opcode == Opcode.STORE:
-                offset, items_ = item.image * self.result_stride, self.config.shape.classes
-                self.emit(Opcode.STORE, waits, comment=f"logits @{item.image}", offset=offset, items=items_, image=slot)
+                offset, count = item.image * self.result_stride, self.config.shape.classes
+                self.emit(Opcode.STORE, waits, comment=f"logits @{item.image}", offset=offset, items=count, image=slot)
             else:
                 offset, count = item.image * self.image_stride, image_pixels(self.config)
                 self.emit(Opcode.LOAD, waits, comment=f"pixels @{item.image}", window=Window.IMAGE, target=LoadTarget.PIXEL,
@@ -166,13 +155,16 @@ class _Compiler(Emitter):
         waits = {Counter.ATTENTIONS_DONE: self._attentions(tile, image)}
         slot = self.slot(image)
         fields = dict(tile.fields, planes=1, activations=SHORTEST_FILL, source_image=self.output[slot] if tile.after_attention else slot)
+        if tile.positions:
+            self.positions(tile.positions, slot, self.residual_free[slot], name)
+        if tile.heads:
+            fields["key_value_head"] = self._place(tile.heads[0], image)
         if tile.linear is not None:
-            fields |= self._bundle(tile, image, name)
+            fields |= self.bundle(tile, tile.linear, name)
             waits |= {counter: self.posted[counter] for counter in (Counter.TILE_LOADED, Counter.TILE_STREAMED)}
         self._step(tile.name, Opcode.TILE, tile.writes, image, images)
         self.emit(Opcode.TILE, waits, Counter.TILES_DONE, name, words=tile.words, image=slot, images=images,
                   passes=tile.passes, **fields)  # fmt: skip
-        self.tiles += 1
         free = self.tiles - self.config.weight_buffers
         self._release([item for item in self.waiting if item.done <= free and (item.opcode == Opcode.LOAD or tile.after_attention)])
 
@@ -186,55 +178,6 @@ class _Compiler(Emitter):
         """Of a head's keys and values in their memory."""
         copy = self.slot(image) if self.config.key_value_copies == 2 else 0
         return copy * self.config.shape.heads + head
-
-    def _bundle(self, tile: Tile, image: int, name: str) -> dict[str, int]:
-        """LOADs and STREAM of one tile. Returns the payload fields that name what it reads."""
-        linear, embed = tile.linear, self.config.shape.embed_dim
-        assert linear is not None and tile.words <= self.config.tile_words, name
-        require(tile.words >= FEWEST_WORDS, f"a tile must have at least {FEWEST_WORDS} words", tile.words, "choose other tile_words")
-        require(linear.inputs >= FEWEST_INPUTS, f"a tile must have at least {FEWEST_INPUTS} inputs", linear.inputs, "choose other inputs")
-        fields = {"planes": linear.planes, "activations": linear.inputs, "table_enable": int(linear.table is not None)}
-        if tile.positions:
-            self._positions(tile.positions, image)
-        if tile.norm is not None:
-            slot, fresh, done = self.norms.place(tile.norm_index, self.tiles)
-            fields["norm_address"] = slot * embed
-            if fresh:
-                self._load(LoadTarget.NORM, memory.pack_norm(tile.norm), embed, slot * embed, done, f"{name} norm")
-        if linear.table is not None:
-            slot, fresh, done = self.tables.place(tile.table_index, self.tiles)
-            fields["table_set"] = slot
-            if fresh:
-                table, address = memory.pack_table(linear.table), slot * TABLE_ENTRIES
-                self._load(LoadTarget.TABLE, table, TABLE_ENTRIES, address, done, f"{name} table")
-        if tile.heads:
-            fields["key_value_head"] = self._place(tile.heads[0], image)
-        return fields | {"weight_address": self._weights(tile, name)}
-
-    def _positions(self, channels: tuple[int, int], image: int) -> None:
-        first, count = channels
-        blob = memory.pack_positions(self.graph.positions[:, first : first + count], self.config)
-        slot, name = self.slot(image), f"positions {first} @{image}"
-        self._load(LoadTarget.POSITION, blob, len(blob) // BEAT_BYTES, first, self.residual_free[slot], name, image=slot)
-
-    def _load(self, target: LoadTarget, blob: bytes, items: int, address: int, done: int, comment: str, image: int = 0) -> None:
-        """LOAD ``blob`` from the WEIGHTS window once ``done`` tiles are done."""
-        self.emit(Opcode.LOAD, {Counter.TILES_DONE: done}, comment=comment, window=Window.WEIGHTS, target=target,
-                  offset=self.window.add(blob), items=items, address=address, image=image)  # fmt: skip
-
-    def _weights(self, tile: Tile, name: str) -> int:
-        """PARAMETER, the last of the bundle, and STREAM. Returns the address of the first word."""
-        slot, _, done = self.weight_buffers.place(self.tiles, self.tiles)
-        address, waits = slot * self.config.tile_words, {Counter.TILES_DONE: done}
-        if tile not in self.placed:
-            words, stride = memory.pack_weights(tile.linear, self.config)
-            self.placed[tile] = self.window.add(memory.pack_parameters(tile.linear)), self.window.add(words), stride
-        parameters, words_at, stride = self.placed[tile]
-        self.emit(Opcode.LOAD, waits, Counter.TILE_LOADED, f"{name} parameters", window=Window.WEIGHTS, target=LoadTarget.PARAMETER,
-                  offset=parameters, items=tile.words, address=address)  # fmt: skip
-        self.emit(Opcode.STREAM, waits, Counter.TILE_STREAMED, f"{name} weights", offset=words_at, stride=stride, items=tile.words,
-                  address=address)  # fmt: skip
-        return address
 
     # -- attention ------------------------------------------------------------------------------------------------------------------------
 

@@ -1,21 +1,10 @@
-"""Instructions in program order, and the counters that join the queues."""
+"""Instructions in program order, and the counters that they post."""
 
 from __future__ import annotations
 
-import enum
-from collections import Counter as Tally
+from collections import defaultdict
 
-from rtl.program.isa import PAYLOAD, WAITS, Instruction, Opcode
-
-
-class Counter(enum.IntEnum):
-    """Names of the hardware counters. NONE is never posted: waiting for it to reach 0 is no wait."""
-
-    NONE = 0
-    TILE_LOADED = 1  # bundles (parameters, norm, table, positions) in memory
-    TILES_DONE = 2  # tiles whose results have all landed
-    ATTENTIONS_DONE = 3
-    TILE_STREAMED = 4  # tiles whose weights are in memory
+from rtl.program.isa import PAYLOAD, WAITS, Counter, Instruction, Opcode
 
 
 class Emitter:
@@ -23,7 +12,7 @@ class Emitter:
 
     def __init__(self) -> None:
         self.instructions: list[Instruction] = []
-        self.posted: Tally[Counter] = Tally()
+        self.posted: defaultdict[Counter, int] = defaultdict(int)
 
     def emit(self, opcode: Opcode, waits: dict[Counter, int], post: Counter | None = None, comment: str = "", **payload: int) -> None:
         """Append an instruction that waits until every counter has its value; payload fields left out are 0."""

@@ -6,8 +6,7 @@ import hashlib
 
 from rtl.config import AcceleratorConfig
 from rtl.program.compiler import LOGIT_BYTES, CompiledProgram, image_pixels
-from rtl.program.emitter import Counter
-from rtl.program.isa import COUNTERS, INSTRUCTION_BYTES
+from rtl.program.isa import COUNTERS, INSTRUCTION_BYTES, Counter
 
 #: Every window starts on this boundary (bytes) in DDR: a page, so that the driver can map each alone.
 WINDOW_ALIGNMENT = 4096

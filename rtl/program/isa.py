@@ -29,6 +29,16 @@ class Opcode(enum.IntEnum):
     STREAM = 6
 
 
+class Counter(enum.IntEnum):
+    """What the compiler uses the counters for. NONE is never posted: waiting for it to reach 0 is no wait."""
+
+    NONE = 0
+    TILE_LOADED = 1  # bundles (parameters, norm, table, positions) in memory
+    TILES_DONE = 2  # tiles whose results have all landed
+    ATTENTIONS_DONE = 3
+    TILE_STREAMED = 4  # tiles whose weights are in memory
+
+
 class Window(enum.IntEnum):
     """DDR windows. Offsets in instructions are relative to a window's base and checked against its byte limit."""
 

@@ -17,7 +17,7 @@ from rtl.flow.machine import Machine, MachineError, accelerator_verilog
 from rtl.flow.simulate import simulate
 from rtl.flow.verilator import Memory
 from rtl.program.compiler import compile_graph
-from rtl.program.emitter import Counter
+from rtl.program.isa import Counter
 from rtl.tech import dsp48e2
 from sim_tests.system.machines import SHAPE, VARIANTS, images, run, tiny
 
