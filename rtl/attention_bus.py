@@ -60,7 +60,7 @@ def attention_bus(config: AttentionConfig) -> data.StructLayout:
     total_first                    : e + 3, the sum restarts
     pack_query                     : 1 behind act_read; the packer takes the activation, else the numerator (0 when there is none)
     pack                           : behind the last shift of a word: write it to operand memory
-    divide                         : a bit of the dividend; the first at e + 4 of a job's last e, 32 in a row
+    divide                         : ``first`` at e + 3 of a job's last e, then 32 bits of the dividend in a row
     reciprocal_load                : first c of an AV phase + L + 1
     act_read                       : the activation memory's request, passed through
     multiplier, shift              : constant during an ATTEND

@@ -140,7 +140,7 @@ class ScanSequence(wiring.Component):
         remaining, bits = Signal(range(ATTENTION_DIVIDEND_BITS + 1)), Signal(ATTENTION_DIVIDEND_BITS)
         m.d.comb += [
             self.divide.valid.eq(remaining != 0),
-            self.divide.first.eq(remaining == ATTENTION_DIVIDEND_BITS),
+            self.divide.first.eq(start),
             self.divide.bit.eq(bits[-1]),
         ]
         with m.If(start):

@@ -1,6 +1,6 @@
 """`Attention`: the attention unit of one row."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -42,8 +42,8 @@ class Attention(wiring.Component):
 
     Resources
     ---------
-    DeiT-base size at 8 bits (66 rows, 22 lanes), yosys, before place-and-route: 474 LUT (290 logic, 120 operand memory,
-    64 score memory), 567 FF, 24 DSP48E2 (22 products, 2 scales). The hop register of the bus, 473 FF, is the row's.
+    DeiT-base size at 6 bits (66 rows, 22 lanes), yosys, before place-and-route: 350 LUT (230 logic, 120 operand memory), 555 FF,
+    24 DSP48E2 (22 products, 2 scales), half a block RAM (scores). The hop register of the bus, 473 FF, is the row's.
     """
 
     def __init__(self, config, technology=generic):
@@ -123,17 +123,20 @@ class Attention(wiring.Component):
         """`model.integer.requantize` with bias 0 to SCORE_BITS, 6 cycles."""
         m.submodules.score_scale = scale = MultiplyAdd(self.technology, c_width=max(REQUANTIZE_SHIFTS) + 1)
         m.d.comb += [scale.a.eq(serial[: self.config.score_sum_bits].as_signed()), scale.b.eq(self.i_bus.multiplier)]
-        window, wide = Signal(SCORE_BITS), Signal()
         product_bits = self.config.score_sum_bits + MULTIPLIER_BITS
-        with m.Switch(self.i_bus.shift):
-            for code, shift in enumerate(REQUANTIZE_SHIFTS):
-                with m.Case(code):
-                    m.d.comb += [
-                        scale.c.eq(1 << (shift - 1)),
-                        window.eq(scale.p[shift : shift + SCORE_BITS]),
-                        wide.eq(_mixed(scale.p[shift + SCORE_BITS - 1 : product_bits])),
-                    ]
-        return _saturated(m, window, wide, scale.p[product_bits - 1], name="score")
+        code, window = self.i_bus.shift, Signal(SCORE_BITS)
+        with m.Switch(code):
+            for index, shift in enumerate(REQUANTIZE_SHIFTS):
+                with m.Case(index):
+                    m.d.comb += [scale.c.eq(1 << (shift - 1)), window.eq(scale.p[shift : shift + SCORE_BITS])]
+        # The bits above the window begin with the segment of the shift's code. A level of LUTs for segments, one for the choice.
+        edges = [*(shift + SCORE_BITS - 1 for shift in REQUANTIZE_SHIFTS), product_bits]
+        some, every = (Signal(len(REQUANTIZE_SHIFTS), name=name, attrs={"keep": 1}) for name in ("some", "every"))
+        for index in range(len(REQUANTIZE_SHIFTS)):
+            segment = scale.p[edges[index] : edges[index + 1]]
+            m.d.comb += [some[index].eq(segment.any()), every[index].eq(segment.all())]
+        ends = Array(Cat(some[index:].any(), every[index:].all()) for index in range(len(REQUANTIZE_SHIFTS)))[code]
+        return _saturated(m, window, ends, scale.p[product_bits - 1], name="score")
 
     def _output(self, m, serial, reciprocal):
         """round_shift came with the accumulator; times the reciprocal, floor, mid-rise offset, saturate: 6 cycles."""
@@ -145,24 +148,24 @@ class Attention(wiring.Component):
         value = _saturated(
             m,
             scale.p[ATTENTION_SHIFT : ATTENTION_SHIFT + bits],
-            _mixed(scale.p[ATTENTION_SHIFT + bits - 1 : product_bits]),
+            _ends(scale.p[ATTENTION_SHIFT + bits - 1 : product_bits]),
             scale.p[product_bits - 1],
             name="output",
         )
         return value.as_unsigned() ^ (1 << (bits - 1))  # adding 2**(bits-1) to a signed number of ``bits`` bits flips its top bit
 
 
-def _mixed(value):
-    """True when the bits of ``value`` are not all equal."""
-    return value.any() & ~value.all()
+def _ends(value):
+    """(some bit is 1, all are): the number is wider than its window when these differ."""
+    return Cat(value.any(), value.all())
 
 
-def _saturated(m, window, wide, negative, *, name):
+def _saturated(m, window, ends, negative, *, name):
     """``window``, or the end of its range on the side of the sign when the number is wider: two registers."""
     bits = len(window)
-    narrow, clip, sign = Signal(bits, name=f"{name}_window"), Signal(name=f"{name}_clip"), Signal(name=f"{name}_sign")
+    narrow, some_all, sign = (Signal(width, name=f"{name}_{part}") for width, part in ((bits, "window"), (2, "ends"), (1, "sign")))
     value = Signal(signed(bits), name=name, reset_less=True)
-    m.d.sync += [narrow.eq(window), clip.eq(wide), sign.eq(negative)]
+    m.d.sync += [narrow.eq(window), some_all.eq(ends), sign.eq(negative)]
     limit = Cat((~sign).replicate(bits - 1), sign)
-    m.d.sync += value.eq(Mux(clip, limit, narrow))
+    m.d.sync += value.eq(Mux(some_all[0] & ~some_all[1], limit, narrow))
     return value

@@ -15,6 +15,9 @@ from rtl.attention_phases import constant_table
 __all__ = ["KeyValueBank", "KeyValueMemory", "select"]
 
 
+_LUT_INPUTS = 6
+
+
 def bank_members(config, rows):
     """Members of a `KeyValueBank` of ``rows`` rows."""
     return {
@@ -92,16 +95,18 @@ class KeyValueBank(wiring.Component):
         # Bit k: a chunk ended (a value came) at the first row k cycles ago. Odd places capture a pair, even ones write it.
         ended = Cat(ending, _history(m, ending, rows))
         valid = Cat(self.i.valid, _history(m, self.i.valid, rows - 1))
+        finishing = Signal()
         base, first_address = (Signal(range(config.key_depth), name=name, reset_less=True) for name in ("base", "first_address"))
         m.d.comb += self.key.eq(word)
         m.d.sync += [
             base.eq(self._base(m, config.key_address, "key_base")),
             chunk_1.eq(chunk),
             first_address.eq(base + chunk_1),
-            write.en.eq(ended[2::2].any()),
-            write.data.eq(reduce(or_, self._captures(m, valid, ended))),
+            finishing.eq(ended[1::2].any()),
+            write.en.eq(finishing),
+            write.data.eq(self._merged(m, self._captures(m, valid, ended))),
         ]
-        with m.If(ended[2::2].any()):
+        with m.If(finishing):
             m.d.sync += write.addr.eq(Mux(ended[2], first_address, write.addr + len(ends)))
         with m.If(ended[1] & ended[2:rows].any()):
             m.d.sync += self.conflict.eq(1)
@@ -121,6 +126,14 @@ class KeyValueBank(wiring.Component):
             m.d.sync += capture.eq(Mux(ended[row + 1], Cat(halves), 0))
             captures.append(capture)
         return captures
+
+    def _merged(self, m, words):
+        """OR of all, two LUTs per bit for up to 11: the inner six are kept together, which a mapper that counts levels would not do."""
+        if len(words) > _LUT_INPUTS:
+            inner = Signal(len(words[0]), name="merged", attrs={"keep": 1})
+            m.d.comb += inner.eq(reduce(or_, words[:_LUT_INPUTS]))
+            words = [inner, *words[_LUT_INPUTS:]]
+        return reduce(or_, words)
 
     def _values(self, m):
         config, rows = self.config, self.rows

@@ -8,7 +8,7 @@ from model.integer import ATTENTION_DIVIDEND_BITS, RECIPROCAL_BITS
 
 __all__ = ["DivideStep", "Reciprocal"]
 
-#: ``bit`` of the dividend, most significant first; ``first`` marks that one.
+#: ``bit`` of the dividend, most significant first; ``first`` comes before, in a cycle of its own.
 DivideStep = data.StructLayout({"valid": 1, "first": 1, "bit": 1})
 
 
@@ -25,13 +25,14 @@ class Reciprocal(wiring.Component):
     Members
     -------
     divisor : In(divisor_bits), not 0, stable while dividing
-    i_step : In(DivideStep)
+    i_step : In(DivideStep); ``first`` clears the remainder
     i_load : In(1), moves the quotient to `o`
     o : Out(RECIPROCAL_BITS): the quotient's low bits; the quotient fits when divisor > dividend >> RECIPROCAL_BITS (255 and up do)
 
     Timing
     ------
-    `cycles` = ATTENTION_DIVIDEND_BITS steps; the quotient may be loaded in the cycle after the last. `o` changes one cycle after `i_load`.
+    `cycles` = ATTENTION_DIVIDEND_BITS steps after ``first``, with gaps anywhere; the quotient may be loaded in the cycle after the last.
+    `o` changes one cycle after `i_load`.
     """
 
     cycles = ATTENTION_DIVIDEND_BITS
@@ -49,14 +50,16 @@ class Reciprocal(wiring.Component):
         shifted, operand, following = Signal(width), Signal(width), Signal(width)
         step = self.i_step
         m.d.comb += [
-            subtract.eq(step.first | ~remainder[-1]),
-            shifted.eq(Cat(step.bit, remainder & ~step.first.replicate(len(remainder)))),
+            subtract.eq(~remainder[-1]),
+            shifted.eq(Cat(step.bit, remainder)),
             operand.eq(Cat(self.divisor, 0, 0) ^ subtract.replicate(width)),
             # The carry into the sum is 1 + subtract, one place below it: one adder.
             following.eq((Cat(1, shifted) + Cat(subtract, operand))[1:]),
         ]
         with m.If(step.valid):
             m.d.sync += [remainder.eq(following[:-1]), quotient.eq(Cat(~following[-1], quotient))]
+        with m.If(step.first):
+            m.d.sync += remainder.eq(0)
         with m.If(self.i_load):
             m.d.sync += self.o.eq(quotient)
         return m

@@ -10,6 +10,9 @@ from model.integer import EXP_TABLE, PROBABILITY_BITS, SCORE_BITS
 
 __all__ = ["Softmax", "softmax_control"]
 
+#: Inputs of a LUT.
+_TABLE_BITS = 6
+
 
 def softmax_control(slot_bits):
     """Fields of the attention bus that the softmax uses (`rtl.attention_bus`)."""
@@ -64,8 +67,8 @@ class Softmax(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         score, scan = self.i.score, self.i.scan
-        m.submodules.scores = scores = Memory(shape=signed(SCORE_BITS), depth=self.slots, init=[], attrs={"ram_style": "distributed"})
-        write, read = scores.write_port(), scores.read_port(domain="comb")
+        m.submodules.scores = scores = Memory(shape=signed(SCORE_BITS), depth=self.slots, init=[], attrs={"ram_style": "block"})
+        write, read = scores.write_port(), scores.read_port()
         m.d.comb += [write.en.eq(score.valid), write.addr.eq(score.slot), write.data.eq(self.i_value), read.addr.eq(scan.slot)]
 
         maximum, top = (Signal(signed(SCORE_BITS), name=name, reset_less=True) for name in ("maximum", "top"))
@@ -74,18 +77,24 @@ class Softmax(wiring.Component):
         with m.If(scan.start):
             m.d.sync += top.eq(maximum)
 
-        current = Signal(signed(SCORE_BITS), reset_less=True)
         distance = Signal(SCORE_BITS, reset_less=True)  # top - score >= 0 for valid slots, 1023 at most
-        m.d.sync += [current.eq(read.data), distance.eq((top - current)[:SCORE_BITS])]
-
-        # The table's end is 0, so limiting the distance to 255 is forcing 0.
-        assert EXP_TABLE[-1] == 0 and len(EXP_TABLE) == 256
-        table = Array(Const(int(value), PROBABILITY_BITS) for value in EXP_TABLE)
-        entry = Signal(PROBABILITY_BITS, attrs={"rom_style": "distributed"})
-        in_range = self.i.numerator_valid & ~distance[8:].any()
-        m.d.comb += entry.eq(table[distance[:8]])
-        m.d.sync += self.numerator.eq(Mux(in_range, entry, 0))
+        m.d.sync += [distance.eq((top - read.data)[:SCORE_BITS]), self.numerator.eq(self._exponential(m, distance))]
 
         total = (Mux(self.i.total_first, 0, self.total) + self.numerator)[: self.total_bits]  # fits: tokens valid numerators
         m.d.sync += self.total.eq(total)
         return m
+
+    def _exponential(self, m, distance):
+        """EXP_TABLE, or 0: four tables of one LUT per bit, then a choice. Later tables have fewer bits."""
+        assert EXP_TABLE[-1] == 0 and len(EXP_TABLE) == 4 << _TABLE_BITS  # so limiting the distance to 255 is forcing 0
+        entries = []
+        for first in range(0, len(EXP_TABLE), 1 << _TABLE_BITS):
+            values = [int(value) for value in EXP_TABLE[first : first + (1 << _TABLE_BITS)]]
+            entry = Signal(bits_for(max(values)), name=f"entry{first}", attrs={"keep": 1})
+            for bit in range(len(entry)):
+                truth = Const(sum((value >> bit & 1) << index for index, value in enumerate(values)), len(values))
+                m.d.comb += entry[bit].eq(truth.bit_select(distance[:_TABLE_BITS], 1))
+            entries.append(entry)
+        in_range = Signal(attrs={"keep": 1})
+        m.d.comb += in_range.eq(self.i.numerator_valid & ~distance[8:].any())
+        return Mux(in_range, Array(entries)[distance[_TABLE_BITS:8]], 0)

@@ -16,9 +16,11 @@ def divide_all(divisor_bits: int, pairs: list[tuple[int, int]]) -> list[int]:
         for dividend, divisor in pairs:
             held = ctx.get(unit.o)
             ctx.set(unit.divisor, divisor)
+            ctx.set(unit.i_step, {"valid": 0, "first": 1, "bit": 1})
+            await ctx.tick()
             for step in range(unit.cycles):
                 bit = dividend >> (unit.cycles - 1 - step) & 1
-                ctx.set(unit.i_step, {"valid": 1, "first": step == 0, "bit": bit})
+                ctx.set(unit.i_step, {"valid": 1, "first": 0, "bit": bit})
                 await ctx.tick()
                 assert ctx.get(unit.o) == held
             ctx.set(unit.i_step, {"valid": 0, "first": 0, "bit": 1})
