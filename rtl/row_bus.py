@@ -87,6 +87,11 @@ def activation_address_bits(config: AcceleratorConfig) -> int:
     return ceil_log2(activation_channels(config)) + ceil_log2(config.passes)
 
 
+def partial_address_bits(config: AcceleratorConfig) -> int:
+    """Place of a K-tile's sum: {channel, pass}, channel in the low bits."""
+    return ceil_log2(config.shape.embed_dim) + ceil_log2(config.passes)
+
+
 def statistics_token_bits(config: AcceleratorConfig) -> int:
     """Place of a token's LayerNorm statistics: {pass, image}, pass in the low bits."""
     return max(1, ceil_log2(config.passes) + config.images - 1)
@@ -123,7 +128,9 @@ def row_bus(config: AcceleratorConfig) -> data.StructLayout:
             # compute
             "weights": data.StructLayout({"valid": 1, "bank": 1, "weights": config.inputs}),
             "plane_first": 1,
-            "accumulate": data.StructLayout({"pass_index": PASS_BITS, "address": CHANNEL_BITS, "add": 1, "write": 1}),
+            "partial_read": partial_address_bits(config),
+            "partial_add": 1,
+            "partial_write": data.StructLayout({"valid": 1, "address": partial_address_bits(config)}),
             "bias": signed(BIAS_BITS),
             "multiplier": unsigned(MULTIPLIER_BITS),
             "shift": 2,
@@ -193,7 +200,8 @@ class RowTiming:
     fill_activation : activation memory read, so that both sources meet at ``fill_write``
     fill_write : the activation enters the table
     compute_delay : the whole compute command behind the fill command, so that table writes and reads line up
-    plane : the sum leaves the tree        bias : enters the requantizer        multiplier, shift : sampled
+    plane : the first plane's flag, and the K-tile's address, are sampled        bias : enters the requantizer
+    multiplier, shift : sampled
     result : the requantized value          write : all memories are written
     finish : from the write of a token's last channel until its LayerNorm statistics may be used
     """

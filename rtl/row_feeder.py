@@ -138,6 +138,8 @@ class RowFeeder(wiring.Component):
         """`command` is the compute command of the word that is on the bus."""
         timing, bus = self.timing, self.bus
         plane = delayed(m, command, timing.plane, "plane")
+        partial, channel_bits = Signal.like(bus.partial_read), ceil_log2(self.config.shape.embed_dim)
+        m.d.comb += partial.eq(Cat(plane.accumulator_address[:channel_bits], plane.pass_index))
         limits = delayed(m, command.limits, timing.limits, "limits")
         read = delayed(m, command, timing.result - 1, "residual_read")
         result = delayed(m, read, 1, "result")
@@ -148,10 +150,10 @@ class RowFeeder(wiring.Component):
             ports.result.eq(result),
             ports.write.eq(write),
             bus.plane_first.eq(plane.plane_first),
-            bus.accumulate.pass_index.eq(plane.pass_index),
-            bus.accumulate.address.eq(plane.accumulator_address),
-            bus.accumulate.add.eq(plane.add),
-            bus.accumulate.write.eq(plane.store),
+            bus.partial_read.eq(partial),
+            bus.partial_add.eq(delayed(m, plane.add, 1, "partial_add")),
+            bus.partial_write.valid.eq(delayed(m, plane.store, 2, "partial_store")),
+            bus.partial_write.address.eq(delayed(m, partial, 2, "partial_address")),
             bus.limits.eq(limits),
             bus.residual_pass.eq(result.pass_index),
             bus.mask.eq(Cat(result.mask >= Mask.ROW_0, result.mask >= Mask.ROWS_0_1, result.mask == Mask.ALL)),

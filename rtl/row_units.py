@@ -51,6 +51,7 @@ class RowUnits:
             channels=shape.embed_dim,
             passes=self.config.passes,
             largest=max(hidden * activation, patch * activation * PATCH_WEIGHT),
+            technology=self.technology,
         )
 
     @cached_property
@@ -81,8 +82,8 @@ class RowUnits:
         normalize = LayerNormNormalize.OFFSETS
         value = 1  # residual memory
         fill_write = value + LayerNormNormalize.latency
-        plane = self.xnor_matmul.latency
-        operands = plane + Accumulate.latency
+        dot = self.xnor_matmul.latency - 1
+        operands = dot + Accumulate.latency
         result = operands + Requantize.latency
         return RowTiming(
             fill_statistics=value + normalize["minus_mean2"],
@@ -90,7 +91,7 @@ class RowUnits:
             fill_activation=fill_write - 1,
             fill_write=fill_write,
             compute_delay=fill_write + self.xnor_matmul.fill_lead - 1,
-            plane=plane,
+            plane=dot + Accumulate.OFFSETS["plane_first"],
             bias=operands + Requantize.OFFSETS["bias"],
             multiplier=operands + Requantize.OFFSETS["multiplier"],
             shift=operands + Requantize.OFFSETS["shift"],

@@ -5,10 +5,15 @@ from __future__ import annotations
 from typing import Protocol
 
 from amaranth.hdl import Module, Signal, Value
-from amaranth.lib import stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from rtl.shapes import activation_beat, dot_shape, weight_beat
+from rtl.shapes import activation_beat, dot_shape, total_maximum, total_shape, unsigned_for, weight_beat, wrap
+
+
+def operands_layout(inputs: int, bits: int) -> data.StructLayout:
+    """A dot product before its last subtraction: plus - minus."""
+    return data.StructLayout({"plus": unsigned_for(2 * total_maximum(inputs, bits)), "minus": total_shape(inputs, bits)})
 
 
 def dot_members(inputs: int, bits: int) -> dict:
@@ -16,6 +21,7 @@ def dot_members(inputs: int, bits: int) -> dict:
     return {
         "i_activations": In(stream.Signature(activation_beat(bits), always_ready=True)),
         "i_weights": In(stream.Signature(weight_beat(inputs), always_ready=True)),
+        "operands": Out(operands_layout(inputs, bits)),
         "o": Out(stream.Signature(dot_shape(inputs, bits), always_ready=True)),
     }
 
@@ -40,3 +46,11 @@ def delayed(m: Module, value: Value, cycles: int, name: str, *, reset_less: bool
         m.d.sync += later.eq(value)
         value = later
     return value
+
+
+def subtract(m: Module, unit, plus: Value, minus: Value) -> None:
+    """The result of a datapath: its operands, and a cycle later their difference."""
+    result = Signal(unit.o.payload.shape(), reset_less=True)
+    m.d.comb += [unit.operands.plus.eq(plus), unit.operands.minus.eq(minus)]
+    m.d.sync += result.eq(wrap(plus - minus, result.shape()))
+    m.d.comb += unit.o.payload.eq(result)

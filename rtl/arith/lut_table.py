@@ -8,10 +8,10 @@ from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 
 from rtl.arith.chunk_collector import ChunkCollector
-from rtl.arith.dot_ports import delayed, dot_members
+from rtl.arith.dot_ports import delayed, dot_members, subtract
 from rtl.arith.table_writer import TableWriter
 from rtl.arith.ternary_tree import TernaryTree, tree_levels
-from rtl.shapes import ENTRIES, GROUP, table_maximum, total_shape, wrap
+from rtl.shapes import ENTRIES, GROUP, table_maximum, total_shape
 from rtl.tech.generic import Generic
 from rtl.tech.technology import Technology
 
@@ -74,10 +74,7 @@ class LutTableDatapath(wiring.Component):
         m.d.comb += [tables.weights.eq(weights.weights), tables.bank.eq(weights.bank), tree.i.eq(tables.o)]
         depth = 1 + tree.latency
         bank = delayed(m, weights.bank, depth, "bank", reset_less=True)
-        difference = Cat(0, tree.o) - Mux(bank, totals.totals[1], totals.totals[0])
-        result = Signal(self.o.payload.shape(), reset_less=True)
-        m.d.sync += result.eq(wrap(difference, result.shape()))
-        m.d.comb += self.o.payload.eq(result)
+        subtract(m, self, Cat(0, tree.o), Mux(bank, totals.totals[1], totals.totals[0]))
         m.d.comb += self.o.valid.eq(delayed(m, self.i_weights.valid, depth + 1, "valid"))
         return m
 

@@ -22,7 +22,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from rtl.arith.chunk_collector import ChunkCollector
-from rtl.arith.dot_ports import delayed, dot_members
+from rtl.arith.dot_ports import delayed, dot_members, subtract
 from rtl.arith.ternary_tree import registered_sum, tree_levels
 from rtl.shapes import CHUNK, activation_maximum, ceil_div, unsigned_for, wrap
 from rtl.tech.generic import Generic
@@ -134,9 +134,7 @@ class PopcountDatapath(wiring.Component):
             terms.append((Cat(Const(0, plane), both), 2 * self.inputs << plane))
         total = registered_sum(m, terms, self.technology)
         correction = self.inputs * activation_maximum(self.bits)
-        result = Signal(self.o.payload.shape(), reset_less=True)
-        m.d.sync += result.eq(wrap(total - correction, result.shape()))
-        m.d.comb += self.o.payload.eq(result)
+        subtract(m, self, total, Const(correction))
         latency = Popcount().latency(self.inputs, self.bits)
         m.d.comb += self.o.valid.eq(delayed(m, self.i_weights.valid, latency, "valid"))
         return m

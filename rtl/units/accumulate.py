@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from amaranth import Cat, Module, Mux, Signal, signed
+from amaranth import Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from model.integer import ACCUMULATOR_BITS
+from rtl.arith.dot_ports import operands_layout
 from rtl.shapes import signed_for
+from rtl.tech.dsp48e2 import generic
+from rtl.tech.dsp_running import Horner
 from rtl.units.protocol import require
 
 
@@ -24,6 +27,7 @@ class AccumulateConfig:
     channels : output channels that the memory holds per pass
     passes : tokens per row
     largest : magnitude of the largest sum over K-tiles; 0 builds no memory
+    technology : of the slice, see `rtl.tech.dsp48e2`
     """
 
     inputs: int = 64
@@ -31,6 +35,7 @@ class AccumulateConfig:
     channels: int = 64
     passes: int = 3
     largest: int = 256 * 255
+    technology: object = generic
 
     def __post_init__(self) -> None:
         require(1 <= self.bits <= 8, "bits must be 1..8", self.bits, "choose a width in that range")
@@ -38,8 +43,8 @@ class AccumulateConfig:
         require(self.partial_shape.width <= ACCUMULATOR_BITS, "a K-tile sum must fit the accumulator", self.largest, "use fewer bits")
 
     @property
-    def sum_shape(self):
-        return signed_for(self.inputs * ((1 << self.bits) - 1))
+    def address_bits(self) -> int:
+        return ceil_log2(self.channels) + ceil_log2(self.passes)
 
     @property
     def partial_shape(self):
@@ -51,7 +56,7 @@ class AccumulateConfig:
 
 
 class Accumulate(wiring.Component):
-    """``h = plane_first ? y : 2*h + y``, then ``h + memory[channel]`` where asked, and the sum into the memory where asked.
+    """``h = plane_first ? y : 2*h + y``, then ``h + memory[address]`` where asked, and the sum into the memory where asked.
 
     Parameters
     ----------
@@ -59,56 +64,61 @@ class Accumulate(wiring.Component):
 
     Members
     -------
-    i : In(dot product y), cycle 0        plane_first : In(1), cycle 0
-    control : In({pass_index, address, add, write}), cycle 0, of the word that completes an output channel
-    o : Out(signed ACCUMULATOR_BITS), cycle 2
+    i : In({plus, minus}): the dot product y = plus - minus, cycle 0        plane_first : In(1), cycle 1
+    read : In(address), cycle 1; add : In(1), cycle 2; write : In({valid, address}), cycle 3: of the word that completes an output channel
+    o : Out(signed ACCUMULATOR_BITS), cycle 3
 
     Timing
     ------
-    A word per cycle, ``latency`` = 2. A partial sum is read in cycle 0 and written in cycle 2, so the same channel of the same pass may
-    come again after 3 cycles (a tile has more words than that).
+    A word per cycle, ``latency`` = 3; ``OFFSETS`` gives the cycle in which each port is sampled. A partial sum is read in cycle 1 and
+    written in cycle 3, so the same place may come again after 3 cycles (a tile has more words than that).
+    Horner's rule and the dot product's last subtraction are one DSP slice.
 
     Source: model/integer.py, plane weights; shared schedule: K-tiles accumulated in the row.
     """
 
-    latency = 2
+    OFFSETS = {"plane_first": 1, "read": 1, "add": 2, "write": 3}
+    latency = 3
 
     def __init__(self, config: AccumulateConfig):
         self.config = config
-        control = {"pass_index": 4, "address": 12, "add": 1, "write": 1}
         super().__init__(
             {
-                "i": In(config.sum_shape),
+                "i": In(operands_layout(config.inputs, config.bits)),
                 "plane_first": In(1),
-                "control": In(data.StructLayout(control)),
+                "read": In(config.address_bits),
+                "add": In(1),
+                "write": In(data.StructLayout({"valid": 1, "address": config.address_bits})),
                 "o": Out(signed(ACCUMULATOR_BITS)),
             }
         )
 
     def elaborate(self, platform):
         m = Module()
-        horner = Signal(signed(ACCUMULATOR_BITS))
-        twice = Signal(signed(ACCUMULATOR_BITS))
-        m.d.comb += twice.eq(Cat(0, horner[:-1]).as_signed())
-        # The operand without a gate comes first: the carry chain takes it as it is, and the gate shares the adder's LUT.
-        m.d.sync += horner.eq(self.i + Mux(self.plane_first, 0, twice))
+        m.submodules.horner = horner = Horner(self.config.technology)
+        total = Signal(signed(ACCUMULATOR_BITS))
+        m.d.comb += [
+            horner.x.eq(self.i.plus),
+            horner.y.eq(self.i.minus),
+            horner.first.eq(self.plane_first),
+            total.eq(horner.p[:ACCUMULATOR_BITS].as_signed()),  # fits: `rtl.program` proves it of every layer
+        ]
         if not self.config.largest:
-            m.d.sync += self.o.eq(horner)
+            m.d.sync += self.o.eq(total)
             return m
 
-        width, channel_bits = self.config.partial_shape.width, ceil_log2(self.config.channels)
+        width = self.config.partial_shape.width
         m.submodules.partials = partials = Memory(
-            shape=signed(width), depth=self.config.passes << channel_bits, init=[], attrs={"ram_style": "block"}
+            shape=signed(width), depth=1 << self.config.address_bits, init=[], attrs={"ram_style": "block"}
         )
         read, write = partials.read_port(domain="sync"), partials.write_port()
-        control_1, control_2 = Signal.like(self.control), Signal.like(self.control)
-        m.d.sync += [control_1.eq(self.control), control_2.eq(control_1)]
         m.d.comb += [
-            read.addr.eq(Cat(self.control.address[:channel_bits], self.control.pass_index)),
+            read.addr.eq(self.read),
             read.en.eq(1),
-            write.addr.eq(Cat(control_2.address[:channel_bits], control_2.pass_index)),
-            write.en.eq(control_2.write),
+            write.addr.eq(self.write.address),
+            write.en.eq(self.write.valid),
             write.data.eq(self.o[:width].as_signed()),  # fits by partial_shape while it is a partial sum
         ]
-        m.d.sync += self.o.eq(horner + Mux(control_1.add, read.data, 0))
+        # The operand without a gate comes first: the carry chain takes it as it is, and the gate shares the adder's LUT.
+        m.d.sync += self.o.eq(total + Mux(self.add, read.data, 0))
         return m

@@ -80,6 +80,7 @@ class XnorMatmul(wiring.Component):
         only complete chunks are sure to take effect. All beats of a vector name the same bank.
     i_weights : ``{weights, bank}``: one output channel. Bit k belongs to activation k of the vector in `bank`.
     o : the result of each weight beat
+    operands : ``{plus, minus}``, one cycle before o, whose difference o is: for who adds on, and then leaves o open
 
     Timing
     ------
@@ -108,4 +109,5 @@ class XnorMatmul(wiring.Component):
         wiring.connect(m, wiring.flipped(self.i_activations), datapath.i_activations)
         wiring.connect(m, wiring.flipped(self.i_weights), datapath.i_weights)
         wiring.connect(m, datapath.o, wiring.flipped(self.o))
+        m.d.comb += self.operands.eq(datapath.operands)
         return m

@@ -1,6 +1,6 @@
 import pytest
 
-from rtl.units.accumulate import AccumulateConfig
+from rtl.units.accumulate import Accumulate, AccumulateConfig
 from sim_tests.cocotb.runner import run_bench
 
 
@@ -9,5 +9,5 @@ from sim_tests.cocotb.runner import run_bench
 def test_accumulate(bits: int, tiles: int, planes: int) -> None:
     limit = 64 * ((1 << bits) - 1)
     config = AccumulateConfig(inputs=64, bits=bits, channels=20, passes=3, largest=tiles * limit * ((1 << planes) - 1))
-    parameters = {"limit": limit, "width": config.sum_shape.width, "tiles": tiles, "planes": planes}
+    parameters = {"limit": limit, "tiles": tiles, "planes": planes, "latency": Accumulate.latency, "offsets": Accumulate.OFFSETS}
     run_bench(config.build(), module="sim_tests.cocotb.bench_accumulate", name="accumulate", parameters=parameters)
