@@ -42,7 +42,7 @@ class DmaEngine(wiring.Component):
 
     Timing
     ------
-    Instruction taken in cycle t: request offered in t + 9 if no more than one LOAD is under way. Posts come in order, rows + 6 cycles after
+    Instruction taken in cycle t: request offered in t + 10 if no more than one LOAD is under way. Posts come in order, rows + 6 cycles after
     the last item: the load bus has passed the last row.
     """
 
@@ -95,12 +95,14 @@ class DmaEngine(wiring.Component):
         with m.If(held & ~checked):
             m.d.sync += step.eq(step + 1)
         allowed = self._transfer(m, taken, is_load, is_store, is_end, held & checked)
-        self._start(m, taken, allowed & held & checked, is_load, is_store, is_end, load_push, finish, store)
+        act = Signal()
+        m.d.sync += act.eq(allowed & held & checked & ~(load_push | finish))
+        self._start(m, taken, act, is_load, is_store, is_end, load_push, finish, store)
         with m.If(load_push | finish):
             m.d.sync += [held.eq(0), step.eq(0)]
         self._posts(m, taken, load_push, finish & is_store)
         with m.If(self.clear):
-            m.d.sync += [held.eq(0), step.eq(0), ready.eq(0), self.error.eq(DmaError.NONE)]
+            m.d.sync += [held.eq(0), act.eq(0), step.eq(0), ready.eq(0), self.error.eq(DmaError.NONE)]
         return m
 
     def _opcodes(self, is_load, is_store, is_end):

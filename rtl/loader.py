@@ -103,16 +103,15 @@ class Loader(wiring.Component):
         waiting, count = Signal(LoadJob), Signal(range(WAITING_JOBS + 1))
         active, consumed, have_next, push = Signal(), Signal(), Signal(), Signal()
         final, settle = Signal(), Signal(2)
-        left = Signal(24)
-        low, high = Signal(), Signal()
-        move = Signal()
+        left = Signal(25)  # pieces after this one, less one: below zero at the last one
+        move, open_ = Signal(), Signal()  # open_: more pieces are to come
         m.d.comb += [
             self.i.ready.eq(~count[-1]),
             push.eq(self.i.valid & self.i.ready),
             write.en.eq(push),
             write.data.eq(self.i.payload),
             waiting.eq(read.data),
-            final.eq(low & high),
+            final.eq(left[-1]),
             move.eq(have_next & ~active & ~first),
         ]
         m.d.sync += [
@@ -125,24 +124,23 @@ class Loader(wiring.Component):
         with m.If(push):
             m.d.sync += write.addr.eq(write.addr + 1)
         with m.If(move):
-            m.d.sync += [job.eq(waiting), left.eq(waiting.pieces), read.addr.eq(read.addr + 1)]
+            m.d.sync += [job.eq(waiting), left.eq(waiting.pieces - 2), read.addr.eq(read.addr + 1)]
             m.d.sync += [flag.eq(waiting.target == target) for target, flag in targets.items()]
-            m.d.sync += [low.eq(waiting.pieces[:12] == 1), high.eq(~waiting.pieces[12:].any())]
         with m.If(first):
-            m.d.sync += active.eq(1)
+            m.d.sync += [active.eq(1), open_.eq(1)]
         with m.If(go):
-            m.d.sync += [left.eq(left - 1), low.eq(left[:12] == 2), high.eq(~left[12:].any())]
+            m.d.sync += left.eq(left - 1)
             with m.If(final):
-                m.d.sync += consumed.eq(1)
+                m.d.sync += [consumed.eq(1), open_.eq(0)]
         with m.If(consumed & settle[1] & (self.pixels.idle | ~targets[LoadTarget.PIXEL])):
             m.d.sync += [active.eq(0), consumed.eq(0), settle.eq(0), self.done.eq(1)]
         with m.If(self.clear):
-            m.d.sync += [signal.eq(0) for signal in (have_next, count, write.addr, read.addr, first, active, consumed, settle, self.done)]
-        return final, active & ~consumed
+            m.d.sync += [signal.eq(0) for signal in (have_next, count, write.addr, read.addr, first, active, open_, consumed, settle, self.done)]
+        return final, open_
 
     def _cut(self, m, go, final, active, targets):
         """Holds a beat and shifts it down by an item in each cycle. Returns the item at its end."""
-        held, have, rest = Signal(DATA_BITS), Signal(), Signal(4)
+        held, have, rest, full = Signal(DATA_BITS), Signal(), Signal(4), Signal(4)
         allowed, last, load = Signal(), Signal(), Signal()
         pixel_bits = self.pixels.item_bits
         widths = {target: pixel_bits if target == LoadTarget.PIXEL else ITEM_BITS[target] for target in LoadTarget}
@@ -156,18 +154,25 @@ class Loader(wiring.Component):
             self.i_beats.ready.eq(active & (~have | (go & last & ~final))),
             load.eq(self.i_beats.valid & self.i_beats.ready),
         ]
+        m.d.sync += have.eq(load | (have & ~(go & (last | final))))
         with m.If(go):
             m.d.sync += rest.eq(rest - 1)
-            with m.If(last | final):
-                m.d.sync += have.eq(0)
+        with m.If(load):
+            m.d.sync += rest.eq(full)
+        # The code of the shift is 0 for a new beat. What is loaded when there is none does no harm.
+        code, source = Signal(2), Signal(2)
+        shifts = (8, 32, 64)
+        m.d.comb += source.eq(Mux(~have | last, 0, code))
         for target, width in widths.items():
             with m.If(targets[target]):
-                with m.If(load):
-                    m.d.sync += rest.eq(DATA_BITS // width - 1)
-                with m.If(go):
-                    m.d.sync += held.eq(held >> width if width < DATA_BITS else held)
-        with m.If(load):
-            m.d.sync += [held.eq(self.i_beats.payload.data), have.eq(1)]
+                m.d.sync += [full.eq(DATA_BITS // width - 1), code.eq(shifts.index(width) + 1 if width in shifts else 0)]
+        with m.If(~have | go):
+            with m.Switch(source):
+                with m.Case(0):
+                    m.d.sync += held.eq(self.i_beats.payload.data)
+                for index, width in enumerate(shifts):
+                    with m.Case(index + 1):
+                        m.d.sync += held.eq(held >> width)
         with m.If(self.clear):
             m.d.sync += have.eq(0)
         return held

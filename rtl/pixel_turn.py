@@ -67,7 +67,7 @@ class PixelTurn(wiring.Component):
 
     Timing
     ------
-    A beat per cycle in, until two lines are held. Each image line comes out in patch line bytes x parts of the grid row cycles, a beat per
+    A beat per cycle in, but one cycle after each line, until two lines are held. Each image line comes out in patch line bytes x parts of the grid row cycles, a beat per
     cycle without hold; the first one 9 cycles after the line's last beat. DeiT at 224: 12,288 cycles with 66 rows, 13,056 with 50.
     """
 
@@ -119,12 +119,12 @@ class PixelTurn(wiring.Component):
         take, ends = Signal(), Signal()
         mask = Signal(2)
         m.d.comb += [
-            self.i.ready.eq(~Mux(line, owned[1], owned[0])),
             take.eq(self.i.valid & self.i.ready),
             ends.eq((part == beats - 1) & (column == self.columns - 1)),
             mask.eq(Cat(~line, line)),
         ]
         self._line_ends, self._line_mask = ends, mask
+        m.d.sync += self.i.ready.eq(~Mux(line, owned[1], owned[0]) & ~(take & ends) & ~(self.clear | self.start))
         with m.If(take):
             m.d.sync += part.eq(part + 1)
             with m.If(part == beats - 1):
@@ -158,32 +158,32 @@ class PixelTurn(wiring.Component):
         shape = self.config.shape
         rows = parts(self.config)
         x, line, patch_line, base = Signal(range(self.line)), Signal(), Signal(range(shape.patch_size)), Signal(range(len(rows)))
-        channel, first_channel = Signal(CHANNEL_BITS), Signal(CHANNEL_BITS)
-        at = Signal(range(len(rows)))
+        channel, first_channel, next_channel = Signal(CHANNEL_BITS), Signal(CHANNEL_BITS), Signal(CHANNEL_BITS)
+        at, next_at = Signal(range(len(rows))), Signal(range(len(rows)))
         move, read, x_ends, finish, leaving = Signal(), Signal(), Signal(), Signal(), Signal(2)
-        part = Signal(Part)
+        part, final = Signal(Part), Signal()
         table = Array(Const(Part.const(row).as_bits(), Part.size) for row in rows)
         m.d.comb += [
             move.eq(~self.hold),
             part.eq(table[at]),
             read.eq(Mux(line, readable[1], readable[0]) & move),
-            x_ends.eq(x == self.line - 1),
-            finish.eq(read & x_ends & part.final),
+            finish.eq(read & x_ends & final),
             release.eq(Mux(move, leaving, 0)),
         ]
+        # These change when a part or a line ends, and are needed when the next one does, at least 16 cycles later.
+        m.d.sync += [final.eq(part.final), next_channel.eq(first_channel + self.line), next_at.eq(at + 1)]
         with m.If(move):
             m.d.sync += leaving.eq(Mux(finish, Cat(~line, line), 0))  # a line is free when its last bytes have left the banks
         with m.If(read):
-            m.d.sync += [x.eq(x + 1), channel.eq(channel + 1)]
+            m.d.sync += [x.eq(x + 1), x_ends.eq(x == self.line - 2), channel.eq(channel + 1)]
             with m.If(x_ends):
-                m.d.sync += [x.eq(0), channel.eq(first_channel), at.eq(at + 1)]
+                m.d.sync += [x.eq(0), channel.eq(first_channel), at.eq(next_at)]
         with m.If(finish):
-            m.d.sync += [line.eq(~line), at.eq(base), channel.eq(first_channel + self.line), first_channel.eq(first_channel + self.line)]
-            m.d.sync += patch_line.eq(patch_line + 1)
+            m.d.sync += [line.eq(~line), at.eq(base), channel.eq(next_channel), first_channel.eq(next_channel), patch_line.eq(patch_line + 1)]
             with m.If(patch_line == shape.patch_size - 1):
-                m.d.sync += [patch_line.eq(0), channel.eq(0), first_channel.eq(0), base.eq(at + 1), at.eq(at + 1)]
+                m.d.sync += [patch_line.eq(0), channel.eq(0), first_channel.eq(0), base.eq(next_at), at.eq(next_at)]
         with m.If(self.clear | self.start):
-            m.d.sync += [signal.eq(0) for signal in (x, line, patch_line, base, channel, first_channel, at, leaving)]
+            m.d.sync += [signal.eq(0) for signal in (x, x_ends, line, patch_line, base, channel, first_channel, at, leaving)]
         return self._turn(m, banks, place_bits, move, read, Cat(x, Const(0, 4))[: place_bits + 8], line, channel, part)
 
     def _turn(self, m, banks, place_bits, move, read, x, line, channel, part):
@@ -199,10 +199,11 @@ class PixelTurn(wiring.Component):
                 one.valid.eq(read),
                 one.channel.eq(channel),
                 one.part.eq(part),
-                one.amount.eq(part.turn - x[:4]),
+                one.amount.eq(x[:4]),
                 high.eq(Cat(x[4:place_bits], line)),
                 *(place.eq(index - x[:4]) for index, place in enumerate(places)),
                 two.eq(one),
+                two.amount.eq(one.part.turn - one.amount),
                 three.eq(two),
                 four.eq(three),
                 bytes_2.eq(Cat(port.data for port in ports)),

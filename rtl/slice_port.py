@@ -28,7 +28,7 @@ class SlicePort(wiring.Component):
 
     Timing
     ------
-    Job taken in cycle t: request offered in t + 1. Beat taken in t: its (first) slice is written in t + 1 (in t + 2 if a beat holds several).
+    Job taken in cycle t: request offered in t + 1. Beat taken in t: its (first) slice is written in t + 2.
     A beat per cycle, or a slice per cycle if a beat holds several; no gap between jobs, but one cycle after each if a beat holds several.
     """
 
@@ -54,7 +54,7 @@ class SlicePort(wiring.Component):
         if self.item_bits < DATA_BITS:
             self._cut(m, item, final, active)
         else:
-            self._join(m, item, active)
+            self._join(m, item)
         return m
 
     def _jobs(self, m, item, final, active):
@@ -64,10 +64,10 @@ class SlicePort(wiring.Component):
         left, address = Signal(16), Signal(16)
         take, move = Signal(), Signal()
         m.d.comb += [
-            self.i.ready.eq(~waiting & ~self.o_read.valid),
             take.eq(self.i.valid & self.i.ready),
             move.eq(waiting & (~active | (item & final))),
         ]
+        m.d.sync += self.i.ready.eq(~waiting & ~self.o_read.valid & ~take)
         with m.If(self.o_read.ready):
             m.d.sync += self.o_read.valid.eq(0)
         with m.If(take):
@@ -86,20 +86,15 @@ class SlicePort(wiring.Component):
             m.d.sync += [left.eq(items), address.eq(place), final.eq(waiting_final), active.eq(1), waiting.eq(0)]
         m.d.sync += [self.write.valid.eq(item), self.write.address.eq(address), self.done.eq(item & final)]
 
-    def _join(self, m, item, active):
-        """Several beats to a slice, or one."""
+    def _join(self, m, item):
+        """Several beats to a slice, or one. Beats come in order and only for jobs that were taken long before: no need to hold them."""
         beats = self.item_bits // DATA_BITS
-        phase = Signal(range(max(2, beats)))
-        beat = Signal()
+        phase = Signal(beats, init=1)  # one bit per beat of a slice
+        m.d.comb += self.i_beats.ready.eq(1)
         word = Signal(self.item_bits)
-        m.d.comb += [
-            self.i_beats.ready.eq(active),
-            beat.eq(self.i_beats.valid & active),
-            item.eq(beat & (phase == beats - 1)),
-            self.write.data.eq(word),
-        ]
-        with m.If(beat):
-            m.d.sync += [word.eq(Cat(word[DATA_BITS:], self.i_beats.payload.data)), phase.eq(Mux(item, 0, phase + 1))]
+        m.d.sync += [item.eq(self.i_beats.valid & phase[-1]), self.write.data.eq(word)]
+        with m.If(self.i_beats.valid):
+            m.d.sync += [word.eq(Cat(word[DATA_BITS:], self.i_beats.payload.data)), phase.eq(phase.rotate_left(1))]
 
     def _cut(self, m, item, final, active):
         """Several slices to a beat; what is left of a job's last beat is dropped."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 
-from amaranth import Module, Signal
+from amaranth import Cat, Module, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -52,11 +52,11 @@ class TransferCheck(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        end, fits, some, aligned = Signal(33), Signal(), Signal(2), Signal()
+        end, fits, some, aligned = Signal(33), Signal(), Signal(BEATS_BITS // 6), Signal()
         m.d.sync += [
             end.eq((self.beats << 4) + self.offset),
             fits.eq(end <= self.window.bytes),
-            some.eq(self.beats[:12].any() | (self.beats[12:].any() << 1)),
+            some.eq(Cat(self.beats.word_select(index, 6).any() for index in range(BEATS_BITS // 6))),
             aligned.eq(~self.offset[:4].any()),
             self.inside.eq(fits & some.any() & aligned),
             self.address.eq(self.window.base + self.offset),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth import Array, Cat, Module, ResetInserter, Signal, unsigned
+from amaranth import Cat, Module, ResetInserter, Signal, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -73,11 +73,11 @@ class WeightStream(wiring.Component):
 
     def _accept(self, m, ports, taken, start):
         """Takes an instruction, checks slice after slice, and starts all ports in the same cycle."""
-        held, port, step = Signal(), Signal(range(max(2, len(ports)))), Signal(range(_CHECK_CYCLES + 1))
-        checked, inside = Signal(), Signal()
+        held, port, step = Signal(), Signal(len(ports)), Signal(_CHECK_CYCLES + 1)  # one bit each
+        checked, inside, known = Signal(), Signal(), Signal()
         fields = data.View(_STREAM, taken.payload[: _STREAM.size])
         offset, beats = Signal(32 + 2), Signal(BEATS_BITS)
-        addresses = Array(Signal(ADDRESS_BITS, name=f"address_{index}") for index in range(len(ports)))
+        addresses = [Signal(ADDRESS_BITS, name=f"address_{index}") for index in range(len(ports))]
         m.submodules.check = check = TransferCheck()
         ready = Signal()
         m.d.comb += [
@@ -90,22 +90,24 @@ class WeightStream(wiring.Component):
         m.d.sync += [ready.eq(~held & (self.error == 0) & ~(self.i.valid & ready)), beats.eq(_beats(fields.items, self.config.slice_inputs))]
         with m.If(self.i.valid & ready):
             taken_fields = data.View(_STREAM, self.i.payload.payload[: _STREAM.size])
-            m.d.sync += [taken.eq(self.i.payload), held.eq(1), inside.eq(1), port.eq(0), step.eq(0), offset.eq(taken_fields.offset)]
-        with m.If(held & ~checked):
-            m.d.sync += step.eq(step + 1)
-            with m.If(step == _CHECK_CYCLES):
-                m.d.sync += [
-                    step.eq(0),
-                    port.eq(port + 1),
-                    offset.eq(offset + fields.stride),
-                    addresses[port].eq(check.address),
-                    inside.eq(inside & check.inside & ~offset[32:].any()),
-                    checked.eq(port == len(ports) - 1),
-                ]
+            m.d.sync += [taken.eq(self.i.payload), held.eq(1), inside.eq(1), port.eq(1), step.eq(1), offset.eq(taken_fields.offset)]
+        with m.If(held):
+            m.d.sync += step.eq(step << 1)
+        with m.If(step[-1]):
+            m.d.sync += [
+                step.eq(~port[-1]),
+                port.eq(port << 1),
+                offset.eq(offset + fields.stride),
+                inside.eq(inside & check.inside & ~offset[32:].any()),
+                checked.eq(port[-1]),
+            ]
+            for index, address in enumerate(addresses):
+                with m.If(port[index]):
+                    m.d.sync += address.eq(check.address)
         for index, one in enumerate(ports):
             job = one.i.payload
             m.d.comb += [
-                one.i.valid.eq(start & inside),
+                one.i.valid.eq(start & inside & known),
                 job.request.address.eq(addresses[index]),
                 job.request.beats.eq(beats),
                 job.items.eq(fields.items),
@@ -115,10 +117,11 @@ class WeightStream(wiring.Component):
             m.d.sync += [held.eq(0), checked.eq(0)]
         with m.If(checked & ~inside):
             m.d.sync += self.error.eq(DmaError.WINDOW_OVERRUN)
-        with m.If(held & (taken.opcode != isa.Opcode.STREAM)):
-            m.d.sync += [self.error.eq(DmaError.BAD_INSTRUCTION), inside.eq(0)]
+        m.d.sync += known.eq(taken.opcode == isa.Opcode.STREAM)
+        with m.If(checked & ~known):
+            m.d.sync += self.error.eq(DmaError.BAD_INSTRUCTION)
         with m.If(self.clear):
-            m.d.sync += [held.eq(0), checked.eq(0), self.error.eq(DmaError.NONE), ready.eq(0)]
+            m.d.sync += [held.eq(0), step.eq(0), checked.eq(0), self.error.eq(DmaError.NONE), ready.eq(0)]
 
     def _post(self, m, ports, taken, start):
         """Posts in order: once every port has finished an instruction."""

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from amaranth import Cat, Module, Mux, ResetInserter, Signal
+from amaranth import Cat, Module, Mux, Signal, signed
 from amaranth.lib import stream, wiring
-from amaranth.lib.fifo import SyncFIFO, SyncFIFOBuffered
+from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from rtl.bus.axi import BEAT, BURST_BEATS, OKAY, REQUEST, AxiRead
+from rtl.bus.axi import BEAT, BURST_BEATS, DATA_BITS, OKAY, REQUEST, AxiRead
+from rtl.bus.beat_fifo import BeatFifo
 from rtl.bus.burst import BurstSplitter
 from rtl.errors import InputError
 
+SETTLE = 5
+"""Cycles after which everything that was asked for before is counted."""
 
 @dataclass(frozen=True, kw_only=True)
 class AxiReaderConfig:
@@ -22,10 +25,10 @@ class AxiReaderConfig:
     depth : beats that may be outstanding or stored; a multiple of 16, at least 32
     bursts : bursts that may be outstanding, at least 2
 
-    Full throughput needs a memory latency, from address to data, of at most depth - 19 and 16 * bursts - 17 cycles.
+    Full throughput needs a memory latency, from address to data, of at most depth - 24 and 16 * bursts - 19 cycles.
     """
 
-    depth: int = 64
+    depth: int = 128
     bursts: int = 16
 
     def __post_init__(self) -> None:
@@ -59,9 +62,9 @@ class AxiReader(wiring.Component):
 
     Timing
     ------
-    Request taken in cycle t: first ``ar.valid`` in t + 2; then one burst per cycle. Beat taken from ``axi.r`` in t: on ``o`` in t + 2.
-    One beat per cycle, also across bursts and requests, at memory latencies up to depth - 19 and 16 * bursts - 17 (bursts of 16).
-    ``error`` rises the cycle after the beat that failed.
+    Request taken in cycle t: first ``ar.valid`` in t + 5; then one burst per 4 cycles. Beat taken from ``axi.r`` in t: on ``o`` in t + 4.
+    One beat per cycle, also across bursts and requests, at memory latencies up to depth - 24 and 16 * bursts - 19 (bursts of 16).
+    ``error`` rises two cycles after the beat that failed.
 
     Raises
     ------
@@ -83,66 +86,100 @@ class AxiReader(wiring.Component):
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        ar, r = self.axi.ar, self.axi.r
         depth = self.config.depth
-        flush = Signal()
-        beats = SyncFIFOBuffered(width=BEAT.size, depth=depth + 1)  # one more, so that its memory is a power of two deep
-        finals = SyncFIFO(width=1, depth=self.config.bursts)  # per outstanding burst: does it end its request?
-        m.submodules.beats = ResetInserter(flush)(beats)
-        m.submodules.finals = ResetInserter(flush)(finals)
-
         draining = Signal()  # after clear, until nothing is outstanding
+        settled = Signal(SETTLE)  # since clear: what was under way is counted
+        flush, halted, fresh = Signal(), Signal(), Signal()
         outstanding = Signal(range(depth + 1))  # beats asked for that have not arrived
         free = Signal(range(depth + 1), init=depth)  # beats neither outstanding nor stored
-        halted = Signal()
-        issue = Signal()
-        arrive = Signal()
-        deliver = Signal()
-        splitter = m.submodules.splitter = BurstSplitter()
+        asked, arrived, delivered = Signal(5), Signal(), Signal()  # in the previous cycle
+        owing, freed = Signal(signed(6)), Signal(signed(6))  # what the cycle before that changed
+        m.submodules.beats = beats = BeatFifo(BEAT.size, 1 << (depth - 1).bit_length())
         m.d.comb += [
             flush.eq(self.clear | draining),
             halted.eq(self.error | flush),
-            r.ready.eq(1),
-            arrive.eq(r.valid),
-            deliver.eq(self.o.valid & self.o.ready),
-            # Requests
+            fresh.eq(draining & settled[-1] & (outstanding == 0)),
+            beats.clear.eq(flush),
+        ]
+        m.d.sync += [
+            owing.eq(asked - arrived),
+            freed.eq(delivered - asked),
+            outstanding.eq(outstanding + owing),
+            free.eq(free + freed),
+            delivered.eq(self.o.valid & self.o.ready),
+        ]
+        splitter = self._requests(m, halted, free, asked, fresh, arrived)
+        self._arrivals(m, beats, flush, halted, arrived)
+        self._output(m, beats)
+        with m.If(fresh):
+            m.d.sync += [draining.eq(0), free.eq(depth), freed.eq(0)]
+        m.d.sync += settled.eq(settled << 1 | 1)
+        with m.If(self.clear):
+            m.d.sync += [draining.eq(1), settled.eq(0), self.error.eq(0)]
+        quiet = ~splitter.busy & (outstanding == 0) & ~(asked.any() | owing.any() | arrived)
+        m.d.sync += self.idle.eq(quiet & ~flush & (self.error | (beats.level == 0)))
+        counts = {"outstanding": outstanding + owing + asked - arrived, "free": free + freed + delivered - asked, "arrived": arrived}
+        self.observed = {**counts, "draining": draining, "beats": beats, "part": splitter.o}  # for proofs
+        return m
+
+    def _requests(self, m: Module, halted, free, asked, fresh, arrived) -> BurstSplitter:
+        """Bursts go out when there is room for 16 beats. The next one comes `CYCLES` later, when this one is counted."""
+        ar = self.axi.ar
+        bursts = self.config.bursts
+        issue, issued, allowed = Signal(), Signal(), Signal()
+        open_bursts = Signal(range(bursts + 1))
+        splitter = m.submodules.splitter = BurstSplitter()
+        m.submodules.finals = finals = Memory(shape=1, depth=1 << (bursts - 1).bit_length(), init=[])  # does a burst end its request?
+        write, self._final = finals.write_port(), finals.read_port(domain="comb")
+        last = Signal()
+        m.d.comb += [
             splitter.i_request.payload.eq(self.i_request.payload),
             splitter.i_request.valid.eq(self.i_request.valid & ~halted),
             self.i_request.ready.eq(splitter.i_request.ready & ~halted),
             splitter.stop.eq(halted),
-            # Bursts
-            issue.eq(splitter.o.valid & ~halted & (free >= BURST_BEATS) & finals.w_rdy & (~ar.valid | ar.ready)),
+            issue.eq(splitter.o.valid & ~halted & allowed & (~ar.valid | ar.ready)),
             splitter.o.ready.eq(issue),
-            finals.w_en.eq(issue),
-            finals.w_data.eq(splitter.o.p.final),
-            # Beats
-            beats.w_en.eq(arrive & ~halted & (r.p.resp == OKAY)),
-            beats.w_data.eq(Cat(r.p.data, r.p.last & finals.r_data)),
-            finals.r_en.eq(arrive & r.p.last),
+            write.data.eq(splitter.o.p.final),
+            write.en.eq(issue),
+        ]
+        m.d.sync += [
+            allowed.eq((free >= BURST_BEATS) & (open_bursts < bursts)),
+            issued.eq(issue),
+            asked.eq(Mux(issue, splitter.o.p.beats, 0)),
+            last.eq(self.axi.r.p.last),
+            open_bursts.eq(open_bursts + issued - (arrived & last)),
         ]
         with m.If(issue):
             m.d.sync += [ar.p.addr.eq(splitter.o.p.address), ar.p.len.eq(splitter.o.p.beats - 1), ar.valid.eq(1)]
+            m.d.sync += write.addr.eq(write.addr + 1)
         with m.Elif(ar.ready):
             m.d.sync += ar.valid.eq(0)
-        asked = Mux(issue, splitter.o.p.beats, 0)
-        self.observed = {"outstanding": outstanding, "free": free, "draining": draining, "beats": beats, "part": splitter.o}  # for proofs
-        m.d.sync += [outstanding.eq(outstanding + asked - arrive), free.eq(free - asked + deliver)]
+        with m.If(arrived & last):
+            m.d.sync += self._final.addr.eq(self._final.addr + 1)
+        with m.If(fresh):
+            m.d.sync += [open_bursts.eq(0), write.addr.eq(0), self._final.addr.eq(0)]
+        return splitter
 
-        self._elaborate_output(m, beats)
-        with m.If(arrive & (r.p.resp != OKAY) & ~flush):
-            m.d.sync += self.error.eq(1)
-        with m.If(draining & (outstanding == 0)):
-            m.d.sync += [draining.eq(0), free.eq(depth)]
-        with m.If(self.clear):
-            m.d.sync += [draining.eq(1), self.error.eq(0)]
-        m.d.comb += self.idle.eq(~splitter.o.valid & (outstanding == 0) & ~flush & (self.error | (beats.level == 0)))
-        return m
-
-    def _elaborate_output(self, m: Module, beats: SyncFIFOBuffered) -> None:
-        offered = Signal()  # the beat on the output was there in the previous cycle, so it has to stay
+    def _arrivals(self, m: Module, beats: BeatFifo, flush, halted, arrived) -> None:
+        """Beats are registered, then stored."""
+        r = self.axi.r
+        beat, last, good = Signal(DATA_BITS), Signal(), Signal()
         m.d.comb += [
-            self.o.payload.eq(beats.r_data),
-            self.o.valid.eq(beats.r_rdy & (~self.error | offered)),
-            beats.r_en.eq(self.o.valid & self.o.ready),
+            r.ready.eq(1),
+            beats.write.eq(arrived & ~halted & good),
+            beats.data.eq(Cat(beat, last & self._final.data)),
+        ]
+        m.d.sync += [arrived.eq(r.valid), beat.eq(r.p.data), last.eq(r.p.last), good.eq(r.p.resp == OKAY)]
+        with m.If(arrived & ~good & ~flush):
+            m.d.sync += self.error.eq(1)
+
+    def _output(self, m: Module, beats: BeatFifo) -> None:
+        offered = Signal()  # the beat on the output was there in the previous cycle, so it has to stay
+        going = Signal()
+        m.d.comb += [
+            going.eq(~self.error | offered),
+            self.o.payload.eq(beats.o.payload),
+            self.o.valid.eq(beats.o.valid & going),
+            beats.o.ready.eq(self.o.ready & going),
         ]
         m.d.sync += offered.eq(self.o.valid & ~self.o.ready & ~self.clear)

@@ -36,7 +36,7 @@ class AxiWriter(wiring.Component):
     """Turns one request at a time into bursts, and ends it with a ``done`` pulse when memory has answered the last of them.
 
     A request is cut at multiples of 256 bytes. Beats are taken from ``i`` only for a burst whose address is already offered.
-    A request of no beats is done at once.
+    A request of no beats is done in a few cycles.
 
     A response other than OKAY sets ``error`` until ``clear``: requests, new bursts and input stop. Bursts whose address was issued are
     completed with all strobes zero, so nothing more is written, and their responses are awaited. ``clear`` may be pulsed at any time: it
@@ -55,7 +55,7 @@ class AxiWriter(wiring.Component):
 
     Timing
     ------
-    Request taken in cycle t: ``aw.valid`` in t + 2; first beat taken from ``i`` in t + 2 at the earliest, on ``w`` one cycle later.
+    Request taken in cycle t: ``aw.valid`` in t + 5; first beat taken from ``i`` in t + 5 at the earliest, on ``w`` one cycle later.
     One beat per cycle within a request. ``done`` is high in the cycle after the last response was taken; the next request can be taken
     one cycle later. ``error`` rises the cycle after the response that failed.
 
@@ -93,7 +93,7 @@ class AxiWriter(wiring.Component):
         m.d.comb += [
             halted.eq(self.error | self.clear | draining),
             b.ready.eq(1),
-            finished.eq(busy & ~splitter.o.valid & (outstanding == 0)),
+            finished.eq(busy & ~splitter.busy & (outstanding == 0)),
             self.done.eq(finished & ~halted),
             # Requests
             splitter.i_request.payload.eq(self.i_request.payload),

@@ -8,7 +8,6 @@ from rtl.bus.axi_reader import AxiReaderConfig
 from rtl.bus.axi_writer import AxiWriterConfig
 from rtl.bus.ports import FlatPorts
 from rtl.bus.registers import ControlRegistersConfig
-from rtl.bus.unpack import UnpackConfig
 from rtl.errors import InputError
 from rtl.flow.verilog import export
 from sim_tests.bus.shells import FlatShell
@@ -56,12 +55,6 @@ def test_exported_ports_are_flat() -> None:
         (lambda: AxiReaderConfig(depth=16), "depth must be a multiple of 16, at least 32: 16 is not; use 64"),
         (lambda: AxiReaderConfig(bursts=1), "bursts must be at least 2: 1 is not; use 16"),
         (lambda: AxiWriterConfig(bursts=0), "bursts must be at least 2: 0 is not; use 8"),
-        (lambda: UnpackConfig(widths=()), "widths must be ascending and distinct: () are not; sort them"),
-        (lambda: UnpackConfig(widths=(16, 8)), "widths must be ascending and distinct: (16, 8) are not; sort them"),
-        (lambda: UnpackConfig(widths=(8, 24)), "widths up to 128 must be powers of two from 8: 24 is not; round it up"),
-        (lambda: UnpackConfig(widths=(8, 200)), "widths above 128 must be multiples of 128: 200 is not; round it up"),
-        (lambda: UnpackConfig(widths=(256, 768)), "at most one width may be above 128: (256, 768) have more; use one width for them"),
-        (lambda: UnpackConfig(widths=(8,)).code(16), "width must be one of (8,): 16 is not; add it to the configuration"),
         (
             lambda: ControlRegistersConfig(rows=-1, inputs=1, bits=1, lanes=1, passes=1),
             "rows must fit 32 bits: -1 does not; check the configuration",
@@ -71,8 +64,3 @@ def test_exported_ports_are_flat() -> None:
 def test_bad_configurations_are_refused_in_one_line(build, message: str) -> None:
     with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
         build()
-
-
-@pytest.mark.parametrize("width, items, beats", [(8, 16, 1), (8, 17, 2), (768, 3, 18), (64, 1, 1), (32, 0, 0)])
-def test_beats_of_a_request(width: int, items: int, beats: int) -> None:
-    assert UnpackConfig(widths=(8, 32, 64, 768)).beats(width, items) == beats
