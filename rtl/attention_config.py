@@ -39,7 +39,7 @@ class AttentionConfig:
     score_cycles  = max(score_words, S + 42, S + W * D + L + 12)
     output_cycles = max(output_words, S + 42, S + L + 12)
     cycles(ATTEND) = load_cycles + jobs * (score_cycles + output_cycles) + drain_cycles, + output_cycles if there is one job;
-    load_cycles = W * D, drain_cycles = rows + L + 12.
+    load_cycles = W * D, drain_cycles = rows + L + 14.
 
     S + 42: exponentials, sum and reciprocal fit the one phase between a job's QK and its AV. S + W * D + L + 12: the packer
     finishes the numerators of job 0 before it loads q of job 2. Phases: QK0 QK1 AV0 QK2 AV1 ... QK(J-1) AV(J-2) AV(J-1);
@@ -217,7 +217,7 @@ class AttentionConfig:
     @property
     def drain_cycles(self) -> int:
         """From the end of the last AV phase until every row has written."""
-        return self.rows + self.product_latency + 12
+        return self.rows + self.product_latency + 14
 
     def cycles(self, heads: int, passes: int) -> int:
         """Cycles of an ATTEND, from the one in which it is taken to the one of ``done``; keys do not matter."""

@@ -8,7 +8,7 @@ from rtl.attention_bus import AttendCommand, attention_bus, read_layout, word_la
 from rtl.attention_config import READ_LATENCY
 from rtl.attention_phases import PhaseSequence
 from rtl.attention_sequence import QueryLoad, ScanSequence, delayed
-from rtl.attention_words import WordSequence
+from rtl.attention_words import START, WordSequence
 
 __all__ = ["AttentionEngine"]
 
@@ -74,12 +74,12 @@ class AttentionEngine(wiring.Component):
             words.word.eq(self.word),
             scan.keys.eq(command.keys),
             scan.dividend.eq(command.dividend),
-            load.start.eq(delayed(m, phases.load_start, 1)),
+            load.start.eq(delayed(m, phases.load_start, START)),
             load.pass_index.eq(phases.load_job.pass_index),
             load.address.eq(phases.load_job.channel),
             load.bank.eq(phases.load_job.bank),
         ]
-        lead = READ_LATENCY + 1  # from a phase's first cycle to its first word
+        lead = START + READ_LATENCY  # from a phase's first cycle to its first word
         latency = self.config.product_latency
         # The scan follows the phase's end (its last cycle) by the path of a score, L + 8, and starts one cycle after its pulse.
         m.d.comb += [

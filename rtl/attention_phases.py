@@ -56,59 +56,66 @@ class PhaseSequence(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config = self.config
-        phase = Signal(_Phase)
-        lengths = {
-            _Phase.LOAD: config.load_cycles,
-            _Phase.SCORE: config.score_cycles,
-            _Phase.OUTPUT: config.output_cycles,
-            _Phase.PAUSE: config.output_cycles,
-            _Phase.DRAIN: config.drain_cycles,
-        }
-        step = Signal(range(max(lengths.values())))
-        end, advance = Signal(), Signal()
-        for which, length in lengths.items():
-            with m.If((phase == which) & (step == length - 1)):
-                m.d.comb += end.eq(1)
-        m.d.sync += step.eq(Mux(end | ~self.busy, 0, step + 1))
-        loading = (phase == _Phase.LOAD) & (step == 0)
-        reloading = (phase == _Phase.SCORE) & (step == config.score_cycles - config.load_cycles) & self.load_job.valid
+        phase, following = Signal(_Phase), Signal(_Phase)  # valids are stable during a phase, so the next one is known early
+        longest = max(config.load_cycles, config.score_cycles, config.output_cycles, config.drain_cycles)
+        left, length = Signal(range(longest)), Signal(range(longest))  # cycles after this one
+        start, began, end, advance, reload = (Signal(name=name) for name in ("taken", "began", "end", "advance", "reload"))
+        scoring = phase == _Phase.SCORE
         m.d.comb += [
-            self.busy.eq(phase != _Phase.IDLE),
+            start.eq(~self.busy & self.start),
             self.done.eq((phase == _Phase.DRAIN) & end),
-            self.load_start.eq(loading | reloading),
-            self.score_start.eq((phase == _Phase.SCORE) & (step == 0)),
-            self.score_end.eq((phase == _Phase.SCORE) & end),
-            self.output_start.eq((phase == _Phase.OUTPUT) & (step == 0)),
-            advance.eq(end & ~(self.score_end & (self.output_job.valid | ~self.load_job.valid))),
+            self.load_start.eq(began | reload),
+            self.score_end.eq(scoring & end),
+            advance.eq(end & ~(scoring & (self.output_job.valid | ~self.load_job.valid))),
         ]
-        self._next_phase(m, phase, end)
-        self._jobs(m, (phase == _Phase.LOAD) & (step == 0), advance)
+        m.d.sync += [
+            left.eq(left - 1),
+            end.eq(self.busy & (left == 1)),
+            began.eq(start),
+            reload.eq(scoring & (left == config.load_cycles) & self.load_job.valid),
+            self.score_start.eq(end & (following == _Phase.SCORE)),
+            self.output_start.eq(end & (following == _Phase.OUTPUT)),
+        ]
+        with m.If(end):
+            m.d.sync += [phase.eq(following), left.eq(length)]
+        with m.If(self.done):
+            m.d.sync += self.busy.eq(0)
+        with m.If(start):
+            m.d.sync += [self.busy.eq(1), phase.eq(_Phase.LOAD), left.eq(config.load_cycles - 1)]
+        self._following(m, phase, following, length)
+        self._jobs(m, began, advance)
         return m
 
-    def _next_phase(self, m, phase, end):
-        with m.If(~self.busy & self.start):
-            m.d.sync += phase.eq(_Phase.LOAD)
-        with m.If(end):
-            with m.Switch(phase):
-                with m.Case(_Phase.LOAD):
-                    m.d.sync += phase.eq(_Phase.SCORE)
-                with m.Case(_Phase.SCORE):
-                    follow = Mux(self.load_job.valid, _Phase.SCORE, _Phase.PAUSE)
-                    m.d.sync += phase.eq(Mux(self.output_job.valid, _Phase.OUTPUT, follow))
-                with m.Case(_Phase.PAUSE):
-                    m.d.sync += phase.eq(_Phase.OUTPUT)
-                with m.Case(_Phase.OUTPUT):
-                    follow = Mux(self.score_job.valid, _Phase.OUTPUT, _Phase.DRAIN)
-                    m.d.sync += phase.eq(Mux(self.load_job.valid, _Phase.SCORE, follow))
-                with m.Default():
-                    m.d.sync += phase.eq(_Phase.IDLE)
+    def _following(self, m, phase, following, length):
+        """The phase after this one, 1 cycle after this one began, and one less than its cycles, 2 cycles after."""
+        config = self.config
+        with m.Switch(phase):
+            with m.Case(_Phase.LOAD):
+                m.d.sync += following.eq(_Phase.SCORE)
+            with m.Case(_Phase.SCORE):
+                follow = Mux(self.load_job.valid, _Phase.SCORE, _Phase.PAUSE)
+                m.d.sync += following.eq(Mux(self.output_job.valid, _Phase.OUTPUT, follow))
+            with m.Case(_Phase.PAUSE):
+                m.d.sync += following.eq(_Phase.OUTPUT)
+            with m.Case(_Phase.OUTPUT):
+                follow = Mux(self.score_job.valid, _Phase.OUTPUT, _Phase.DRAIN)
+                m.d.sync += following.eq(Mux(self.load_job.valid, _Phase.SCORE, follow))
+            with m.Default():
+                m.d.sync += following.eq(_Phase.IDLE)
+        with m.Switch(following):
+            with m.Case(_Phase.SCORE):
+                m.d.sync += length.eq(config.score_cycles - 1)
+            with m.Case(_Phase.DRAIN):
+                m.d.sync += length.eq(config.drain_cycles - 1)
+            with m.Default():  # OUTPUT, PAUSE
+                m.d.sync += length.eq(config.output_cycles - 1)
 
     def _jobs(self, m, begin, advance):
         """The first job is ready a cycle after ``begin``, its addresses looked up instead of multiplied."""
         config, job, command = self.config, self.load_job, self.command
         heads_left = Signal(8)
-        last_pass = Signal()
-        m.d.comb += last_pass.eq(job.pass_index + 1 == command.passes)
+        last_pass, last_head = Signal(), Signal()
+        m.d.sync += [last_pass.eq(job.pass_index + 1 == command.passes), last_head.eq(heads_left == 1)]
         channels = [head * config.head_dim for head in range(config.heads)]
         places = range(config.key_value_heads)
         keys, values = [config.key_address(place) for place in places], [config.value_address(place) for place in places]
@@ -138,7 +145,7 @@ class PhaseSequence(wiring.Component):
                     job.value.eq(job.value + config.passes * config.head_dim // 2),
                     heads_left.eq(heads_left - 1),
                 ]
-                with m.If(heads_left == 1):
+                with m.If(last_head):
                     m.d.sync += job.valid.eq(0)
 
 

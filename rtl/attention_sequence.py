@@ -107,16 +107,11 @@ class ScanSequence(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config = self.config
-        active, first, last, block_end = Signal(), Signal(), Signal(), Signal()
+        active, first, last, block_end = (Signal(name=name) for name in ("active", "first", "last", "block_end"))
         slot, left, word = Signal(config.slot_bits), Signal(range(config.lanes)), Signal(config.operand_bits)  # left: slots of this block
         group, next_rows = Signal(range(max(2, config.groups))), Signal(range(config.lanes))
         partial = config.group_rows[-1] != config.lanes
-        before_partial = (group == config.groups - 2) if partial else 0
         m.d.comb += [
-            first.eq(active & (slot == 0)),
-            last.eq(active & (slot == config.slots - 1)),
-            block_end.eq(active & (left == 0)),
-            next_rows.eq(Mux(before_partial, config.group_rows[-1] - 1, config.lanes - 1)),
             self.scan.start.eq(first),
             self.scan.slot.eq(slot),
             self.numerator_valid.eq(delayed(m, active & (slot < self.keys), 2)),
@@ -124,7 +119,14 @@ class ScanSequence(wiring.Component):
             self.pack.valid.eq(delayed(m, block_end, 4)),
             self.pack.address.eq(delayed(m, Mux(active, word, 0), 4)),
         ]
-        m.d.sync += [slot.eq(slot + 1), left.eq(left - 1)]
+        m.d.sync += [
+            slot.eq(slot + 1),
+            left.eq(left - 1),
+            first.eq(self.start),
+            last.eq(active & (slot == config.slots - 2)),
+            block_end.eq(active & (left == 1)),
+            next_rows.eq(Mux(group == config.groups - 2, config.group_rows[-1] - 1, config.lanes - 1) if partial else config.lanes - 1),
+        ]
         with m.If(block_end):
             m.d.sync += [left.eq(next_rows), word.eq(word + 1), group.eq(Mux(group == config.groups - 1, 0, group + 1))]
         with m.If(last):

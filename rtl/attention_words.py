@@ -9,7 +9,10 @@ from rtl.attention_config import READ_LATENCY
 from rtl.attention_phases import job_layout
 from rtl.attention_sequence import delayed
 
-__all__ = ["WordSequence"]
+__all__ = ["START", "WordSequence"]
+
+#: Cycles from a phase's first one to its first request; from a word's flags to its request.
+START, _REQUEST = 3, 1
 
 
 class WordSequence(wiring.Component):
@@ -22,7 +25,7 @@ class WordSequence(wiring.Component):
     -------
     score_start, output_start : In(1), first cycle of a phase; with it `job`
     keys : In(16)
-    read : Out, the request; the first one cycle after the start
+    read : Out, the request; the first `START` = 3 cycles after the start
     word : In, READ_LATENCY cycles later
     bus : Out(attention_bus(config)), of which it drives word, operand, first, rounded, odd, score and output
     """
@@ -43,99 +46,122 @@ class WordSequence(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        config = self.config
-        start, output = Signal(), Signal()  # output: this is an AV phase
-        left = Signal(range(max(config.score_words, config.output_words) + 1))
-        active, last = Signal(), Signal()
-        place = Signal(range(max(len(config.chunks), config.blocks)))  # of the word in its sum
-        m.d.comb += [
-            start.eq(self.score_start | self.output_start),
-            active.eq(left != 0),
-            last.eq(place == Mux(output, config.blocks - 1, len(config.chunks) - 1)),
-        ]
-        m.d.sync += place.eq(Mux(last, 0, place + 1))
-        with m.If(active):
-            m.d.sync += left.eq(left - 1)
+        config, job = self.config, self.job
+        start, output, next_output = (Signal(name=name) for name in ("start", "output", "next_output"))  # output: this is an AV phase
+        base = Signal.like(self.job)
+        operand_base, read_base = Signal(config.operand_bits), Signal(self.read.address.shape())
+        m.d.sync += start.eq(self.score_start | self.output_start)
+        with m.If(self.score_start | self.output_start):
+            chunks, numerators = len(config.chunks), 2 * len(config.chunks)
+            scores, outputs = Mux(job.bank, chunks, 0), Mux(job.bank, numerators + config.blocks, numerators)
+            m.d.sync += [
+                base.eq(job),
+                next_output.eq(self.output_start),
+                read_base.eq(Mux(self.output_start, job.value, job.key)),
+                operand_base.eq(Mux(self.output_start, outputs, scores)),
+            ]
         with m.If(start):
-            m.d.sync += [output.eq(self.output_start), place.eq(0)]
-            m.d.sync += left.eq(Mux(self.output_start, config.output_words, config.score_words))
-        self._read(m, start, output, last)
-        self._operands(m, start, output, last)
-        later = READ_LATENCY + config.product_latency
+            m.d.sync += output.eq(next_output)
+        active, first, last = self._places(m, start, output, next_output)
+        self._read(m, start, output, last, read_base)
+        self._operands(m, start, last, operand_base)
+        later = _REQUEST + READ_LATENCY + config.product_latency
         m.d.comb += [
-            self.bus.first.eq(delayed(m, place == 0, later)),
+            self.bus.first.eq(delayed(m, first, later)),
             self.bus.rounded.eq(delayed(m, output, later)),
             self.bus.odd.eq(delayed(m, last, later + 2)),
         ]
-        self._results(m, output, active & last, later + 7)
+        self._results(m, start, base, output, active & last, later + 7)
         for lane, stagger in enumerate(config.stagger):
             m.d.comb += [self.bus.word[x][lane].eq(delayed(m, self.word[x][lane], stagger)) for x in range(2)]
         return m
 
-    def _read(self, m, start, output, last):
-        config = self.config
-        group, address = Signal(self.read.group.shape()), Signal(self.read.address.shape())
-        last_words = config.group_rows[-1] // 2 * len(config.chunks)  # score words of the last group
-        left = Signal(range(config.group_words))  # QK: after this one in the group
-        group_end, pass_step = Signal(), config.head_dim // 2
-        last_group, next_last = Signal(), Signal()
-        m.d.comb += [
-            self.read.kind.eq(Mux(output, KeyValueKind.VALUE, KeyValueKind.KEY)),
-            self.read.group.eq(group),
-            self.read.address.eq(address),
-            group_end.eq(output | (left == 0)),
-            last_group.eq(group == config.groups - 1),
-            next_last.eq(1 if config.groups == 1 else group == config.groups - 2),
-        ]
-        m.d.sync += left.eq(Mux(group_end, Mux(next_last, last_words - 1, config.group_words - 1), left - 1))
-        with m.If(group_end):
-            m.d.sync += group.eq(Mux(last_group, 0, group + 1))
-        with m.If(start):
-            m.d.sync += [group.eq(0), left.eq(config.group_words - 1)]
-            m.d.sync += address.eq(Mux(self.output_start, self.job.value, self.job.key))
-        with m.Elif(output & last):
-            m.d.sync += address.eq(address - (config.passes - 1) * pass_step + 1)
-        with m.Elif(output & last_group):
-            m.d.sync += address.eq(address + pass_step)
-        with m.Elif(~output):  # the passes of a head follow one another in every bank
-            to_pass = config.group_words - last_words + 1
-            m.d.sync += address.eq(address + Mux(group_end, Mux(last_group, to_pass, 1 - config.group_words), 1))
-
-    def _operands(self, m, start, output, last):
+    def _places(self, m, start, output, next_output):
+        """Of this cycle's word: it exists, it is the first, the last of its sum. All registers, found a cycle before."""
         config = self.config
         chunks, blocks = len(config.chunks), config.blocks
-        operand, base = Signal(config.operand_bits), Signal(config.operand_bits)
-        first = Signal(config.operand_bits)
-        m.d.comb += first.eq(Mux(self.output_start, Mux(self.job.bank, 2 * chunks + blocks, 2 * chunks), Mux(self.job.bank, chunks, 0)))
-        m.d.sync += operand.eq(Mux(last, base, operand + 1))
+        active, first, last = (Signal(name=name) for name in ("active", "first", "last"))
+        words_left = Signal(range(max(config.score_words, config.output_words)))
+        left = Signal(range(max(chunks, blocks)))  # words of the sum after this one
+        m.d.sync += [
+            first.eq(last),
+            last.eq(left == 1),
+            left.eq(left - 1),
+            words_left.eq(words_left - 1),
+            active.eq(active & (words_left != 0)),
+        ]
+        with m.If(last):
+            m.d.sync += left.eq(Mux(output, blocks - 1, chunks - 1))
         with m.If(start):
-            m.d.sync += [operand.eq(first), base.eq(first)]
-        value = delayed(m, operand, READ_LATENCY)
+            m.d.sync += [
+                active.eq(1),
+                first.eq(1),
+                last.eq(0),
+                left.eq(Mux(next_output, blocks - 1, chunks - 1)),
+                words_left.eq(Mux(next_output, config.output_words - 1, config.score_words - 1)),
+            ]
+        return active, first, last
+
+    def _read(self, m, start, output, last, read_base):
+        """Requests, one cycle behind the flags: the increment is a register too."""
+        config = self.config
+        last_words = config.group_rows[-1] // 2 * len(config.chunks)  # score words of the last group
+        pass_step, to_pass = config.head_dim // 2, config.group_words - last_words + 1
+        left, group_done = Signal(range(config.group_words)), Signal()  # QK: words of the group after this one
+        group, which = Signal(self.read.group.shape()), Signal(config.groups)  # the same number, as it is and one-hot
+        increment = Signal(self.read.address.shape())
+        last_group, next_last = which[-1], which[-2] if config.groups > 1 else 1
+        m.d.sync += [
+            left.eq(left - 1),
+            group_done.eq(left == 1),
+            self.read.kind.eq(Mux(output, KeyValueKind.VALUE, KeyValueKind.KEY)),
+            self.read.group.eq(group),
+            self.read.address.eq(self.read.address + increment),
+        ]
+        with m.If(group_done):
+            m.d.sync += left.eq(Mux(next_last, last_words - 1, config.group_words - 1))
+        with m.If(output | group_done):
+            m.d.sync += [group.eq(Mux(last_group, 0, group + 1)), which.eq(which.rotate_left(1))]
+        with m.If(start):
+            m.d.sync += [left.eq(config.group_words - 1), group_done.eq(0), group.eq(0), which.eq(1)]
+        with m.If(delayed(m, start, 1)):
+            m.d.sync += self.read.address.eq(read_base)
+        with m.If(output):  # a dim pair's last word leads to the next pair's first
+            m.d.sync += increment.eq(Mux(last, 1 - (config.passes - 1) * pass_step, Mux(last_group, pass_step, 0)))
+        with m.Else():  # the passes of a head follow one another in every bank
+            m.d.sync += increment.eq(Mux(group_done, Mux(last_group, to_pass, 1 - config.group_words), 1))
+
+    def _operands(self, m, start, last, base):
+        operand = Signal(self.config.operand_bits)
+        m.d.sync += operand.eq(Mux(start | last, base, operand + 1))
+        value = delayed(m, operand, _REQUEST + READ_LATENCY)
         for stagger in range(len(self.bus.operand)):
             m.d.comb += self.bus.operand[stagger].eq(value)
             value = delayed(m, value, 1)
 
-    def _results(self, m, output, finished, wait):
+    def _results(self, m, start, base, output, finished, wait):
         """Where both sums of a pair go, the second a cycle after the first: score slots, or channels of o."""
         config = self.config
         slot, channel = Signal(config.slot_bits), Signal(config.channel_bits)
         pass_index = Signal(config.pass_bits)
         with m.If(finished):
             m.d.sync += [slot.eq(slot + 2), channel.eq(channel + 2)]
-        with m.If(self.score_start | self.output_start):
-            m.d.sync += [slot.eq(0), channel.eq(self.job.channel), pass_index.eq(self.job.pass_index)]
-        score, wrote = Signal.like(self.bus.score), Signal.like(self.bus.output)
+        with m.If(start):
+            m.d.sync += [slot.eq(0), channel.eq(base.channel), pass_index.eq(base.pass_index)]
         even, odd = finished, delayed(m, finished, 1)
-        slot = Mux(even, slot, delayed(m, slot | 1, 1))
-        channel = Mux(even, channel, delayed(m, channel | 1, 1))
-        output = Mux(even, output, delayed(m, output, 1))
-        m.d.comb += [
-            score.valid.eq((even | odd) & ~output & (slot < self.keys)),
-            score.first.eq(slot == 0),
-            score.slot.eq(slot),
-            wrote.valid.eq((even | odd) & output),
-            wrote.pass_index.eq(Mux(even, pass_index, delayed(m, pass_index, 1))),
-            wrote.address.eq(channel),
-            self.bus.score.eq(delayed(m, score, wait)),
-            self.bus.output.eq(delayed(m, wrote, wait)),
+        odd_slot, odd_channel, odd_pass = (delayed(m, value, 1) for value in (slot | 1, channel | 1, pass_index))
+        score, wrote = Signal.like(self.bus.score), Signal.like(self.bus.output)
+        m.d.sync += [
+            score.valid.eq(Mux(even, ~output, odd & ~delayed(m, output, 1))),
+            score.slot.eq(Mux(even, slot, odd_slot)),
+            wrote.valid.eq(Mux(even, output, odd & delayed(m, output, 1))),
+            wrote.pass_index.eq(Mux(even, pass_index, odd_pass)),
+            wrote.address.eq(Mux(even, channel, odd_channel)),
         ]
+        known = Signal.like(self.bus.score)
+        m.d.sync += [
+            known.valid.eq(score.valid & (score.slot < self.keys)),
+            known.first.eq(score.slot == 0),
+            known.slot.eq(score.slot),
+        ]
+        m.d.comb += [self.bus.score.eq(delayed(m, known, wait - 2)), self.bus.output.eq(delayed(m, wrote, wait - 1))]
