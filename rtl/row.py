@@ -5,7 +5,6 @@ from __future__ import annotations
 from amaranth import Array, Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
-from amaranth.utils import ceil_log2
 
 from rtl.attention_bus import attention_bus
 from rtl.attention_config import AttentionConfig
@@ -123,7 +122,7 @@ class Row(wiring.Component):
         activation = self._of_image(activations, bus.fill_write.image)[: self.config.bits]
         value = Mux(bus.fill_write.normalized, normalize.o.payload, activation)
         m.d.comb += [
-            normalize.i.payload.eq(self._of_pass(residuals, bus.fill_pass)),
+            normalize.i.payload.eq(bus.fill_pass),
             normalize.i.valid.eq(1),
             statistics.token.eq(bus.statistics_token),
             normalize.minus_mean2.eq(statistics.minus_mean2),
@@ -135,10 +134,6 @@ class Row(wiring.Component):
             beat.payload.bank.eq(bus.fill_write.bank),
             beat.payload.first.eq(bus.fill_write.first),
         ]
-
-    def _of_pass(self, residuals, pass_index):
-        words = [getattr(residuals, f"data_{index}") for index in range(self.config.passes)]
-        return Array(words)[pass_index[: ceil_log2(len(words))]] if len(words) > 1 else words[0]
 
     def _of_image(self, activations, image):
         words = [getattr(activations, f"data_{index}") for index in range(self.config.images)]
@@ -176,8 +171,8 @@ class Row(wiring.Component):
             requantize.multiplier.eq(bus.multiplier),
             requantize.shift.eq(bus.shift),
             requantize.limits.eq(bus.limits),
-            residual.i.payload.residual.eq(self._of_pass(residuals, bus.residual_pass)),
-            residual.i.payload.update.eq(Mux(bus.mask[0], 0, requantize.o.payload.as_signed())),
+            residual.select.eq(bus.residual_pass),
+            residual.i.payload.eq(Mux(bus.mask[0], 0, requantize.o.payload.as_signed())),
             residual.i.valid.eq(1),
             residual.replace.eq(bus.position),
             residual.replacement.eq(load.data[:16]),
@@ -197,7 +192,10 @@ class Row(wiring.Component):
         pixel = load.data[8 - self.config.bits : 8]
         m.d.sync += plain.eq(requantize.o.payload)
         for index in range(self.config.passes):
+            word = getattr(residuals, f"data_{index}").as_signed()
             m.d.comb += [
+                residual.residual[index].eq(word),
+                m.submodules.normalize.residual[index].eq(word),
                 getattr(residuals, f"write_{index}").eq(bus.residual_write.linear[index] | (bus.residual_write.position[index] & taken)),
                 getattr(residuals, f"write_address_{index}").eq(bus.residual_write.address),
                 getattr(residuals, f"value_{index}").eq(updated),

@@ -170,6 +170,7 @@ ComputeCommand = data.StructLayout(
         "valid": 1,
         "bank": 1,
         "weight_address": 16,
+        "parameter_address": 16,
         "plane_first": 1,
         "plane_last": 1,
         "add": 1,
@@ -202,7 +203,8 @@ class RowTiming:
     compute_delay : the whole compute command behind the fill command, so that table writes and reads line up
     plane : the first plane's flag, and the K-tile's address, are sampled        bias : enters the requantizer
     multiplier, shift : sampled
-    result : the requantized value          write : all memories are written
+    residual : which residual, of those that were read in the cycle before
+    result : the requantized value        write : all memories are written
     finish : from the write of a token's last channel until its LayerNorm statistics may be used
     """
 
@@ -216,6 +218,7 @@ class RowTiming:
     multiplier: int
     shift: int
     limits: int
+    residual: int
     result: int
     write: int
     finish: int

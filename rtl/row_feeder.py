@@ -125,7 +125,7 @@ class RowFeeder(wiring.Component):
         word = delayed(m, early, 1, "weight")
         parameter = parameters.data
         m.d.comb += [
-            parameters.addr.eq(delayed(m, early.weight_address, timing.bias, "parameter_address")),
+            parameters.addr.eq(delayed(m, early.parameter_address, timing.bias, "parameter_address")),
             bus.weights.valid.eq(word.valid),
             bus.weights.bank.eq(word.bank),
             bus.weights.weights.eq(Cat(words)),
@@ -141,12 +141,14 @@ class RowFeeder(wiring.Component):
         partial, channel_bits = Signal.like(bus.partial_read), ceil_log2(self.config.shape.embed_dim)
         m.d.comb += partial.eq(Cat(plane.accumulator_address[:channel_bits], plane.pass_index))
         limits = delayed(m, command.limits, timing.limits, "limits")
-        read = delayed(m, command, timing.result - 1, "residual_read")
-        result = delayed(m, read, 1, "result")
+        read = delayed(m, command, timing.residual - 1, "residual_read")
+        before = delayed(m, read, timing.result - timing.residual, "before_result")
+        result = delayed(m, before, 1, "result")
         write = delayed(m, result, timing.write - timing.result, "write")
         m.submodules.statistics = statistics = RowUnits(self.config).statistics.sequence()
         m.d.comb += [
             ports.read.eq(read),
+            ports.before.eq(before),
             ports.result.eq(result),
             ports.write.eq(write),
             bus.plane_first.eq(plane.plane_first),
@@ -155,7 +157,7 @@ class RowFeeder(wiring.Component):
             bus.partial_write.valid.eq(delayed(m, plane.store, 2, "partial_store")),
             bus.partial_write.address.eq(delayed(m, partial, 2, "partial_address")),
             bus.limits.eq(limits),
-            bus.residual_pass.eq(result.pass_index),
+            bus.residual_pass.eq(delayed(m, read.pass_index, 1, "residual_pass")),
             bus.mask.eq(Cat(result.mask >= Mask.ROW_0, result.mask >= Mask.ROWS_0_1, result.mask == Mask.ALL)),
             bus.table_set.eq(result.table_set),
             bus.write.kind.eq(write.kind),

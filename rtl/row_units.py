@@ -64,7 +64,7 @@ class RowUnits:
 
     @cached_property
     def residual(self) -> ResidualConfig:
-        return ResidualConfig()
+        return ResidualConfig(choices=self.config.passes, technology=self.technology)
 
     @cached_property
     def statistics(self) -> LayerNormStatisticsConfig:
@@ -73,7 +73,7 @@ class RowUnits:
 
     @cached_property
     def normalize(self) -> LayerNormNormalizeConfig:
-        return LayerNormNormalizeConfig(bits=self.config.bits, technology=self.technology)
+        return LayerNormNormalizeConfig(bits=self.config.bits, choices=self.config.passes, technology=self.technology)
 
     @cached_property
     def timing(self) -> RowTiming:
@@ -96,6 +96,7 @@ class RowUnits:
             multiplier=operands + Requantize.OFFSETS["multiplier"],
             shift=operands + Requantize.OFFSETS["shift"],
             limits=operands + Requantize.OFFSETS["limits"],
+            residual=result + self.residual.offsets["select"],
             result=result,
             write=result + 1,
             finish=self.statistics.finish_latency,

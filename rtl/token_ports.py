@@ -47,7 +47,7 @@ class TokenPorts(wiring.Component):
     Members
     -------
     fill, fill_activation : the fill command at offsets 0 and ``fill_activation``
-    read, result, write : the compute command at offsets ``result`` - 1, ``result`` and ``write``
+    read, before, result, write : the compute command at offsets ``residual`` - 1, ``result`` - 1, ``result`` and ``write``
     attention_read, attention_output : ``act_read`` and ``output`` of the attention bus that enters row 0 in this cycle
     load : what enters row 0 in this cycle
     position_busy : a POSITION beat on ``load`` in the next cycle would be lost to the linear path: the loader must not send it
@@ -65,7 +65,7 @@ class TokenPorts(wiring.Component):
         self.config = config
         layout = row_bus(config)
         commands = {"fill": In(FillCommand), "fill_activation": In(FillCommand)}
-        commands |= {name: In(ComputeCommand) for name in ("read", "result", "write")}
+        commands |= {name: In(ComputeCommand) for name in ("read", "before", "result", "write")}
         super().__init__({**commands, **client_members(config), **{name: Out(layout[name].shape) for name in FIELDS}})
 
     def elaborate(self, platform):
@@ -89,7 +89,7 @@ class TokenPorts(wiring.Component):
         fill, read, load = self.fill, self.read, self.load.token
         busy, position, write = Signal(), Signal(), self.residual_write
         m.d.comb += [
-            self.position_busy.eq(self.read.kind == WriteKind.RESIDUAL),
+            self.position_busy.eq(self.before.kind == WriteKind.RESIDUAL),
             busy.eq(self.result.kind == WriteKind.RESIDUAL),
             position.eq(self.load.valid & (self.load.kind == LoadKind.POSITION) & ~busy),
             self.position.eq(position),

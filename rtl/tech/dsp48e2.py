@@ -15,7 +15,7 @@ slice adds 2^18 through its C port instead: the low lane is then never negative,
 bit 18 inverted above bits 17..0. That costs one inverter where the correction costs an adder of 19 bits per cascade.
 """
 
-from amaranth.hdl import Cat, Const, Module, Signal, signed
+from amaranth.hdl import Array, Cat, Const, Instance, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -110,6 +110,14 @@ class _Generic(Generic, GenericRunning):
         """Sum of up to three (signed value, whether its sign bit is inverted)."""
         return sum((value ^ (-1 << (len(value) - 1)) if flipped else value).as_signed() for value, flipped in terms)
 
+    def add_gated(self, m, plain, gated, enable, width):
+        """plain + (enable ? gated : 0), both signed."""
+        return (plain + Mux(enable, gated, 0))[:width].as_signed()
+
+    def add_selected(self, m, plain, choices, select, width):
+        """plain + choices[select], all signed."""
+        return (plain + Array(choices)[select])[:width].as_signed()
+
 
 class _UltraScale(Ultrascale, UltrascaleRunning):
     """Explicit DSP48E2 slices; adders as `rtl.tech.ultrascale` makes them."""
@@ -157,6 +165,32 @@ class _UltraScale(Ultrascale, UltrascaleRunning):
             generate.append(carry)
             carry = o5
         return carry_chain(m, propagate, generate)
+
+    def add_gated(self, m, plain, gated, enable, width):
+        """One LUT per bit."""
+        plain, gated = extend(m, plain, width), extend(m, gated, width)
+        bits = range(width)
+        sums = [dual_lut(m, [plain[k], gated[k], enable], lambda a, b, use, *_: a ^ (b & use), lambda a, *_: a)[0] for k in bits]
+        return carry_chain(m, sums, [plain[k] for k in bits]).as_signed()
+
+    def add_selected(self, m, plain, choices, select, width):
+        """One LUT per bit for up to three choices, else a multiplexer before the adder."""
+        if len(choices) > 3:
+            choices = [extend(m, Array(choices)[select], width)]
+        plain, choices = extend(m, plain, width), [extend(m, choice, width) for choice in choices]
+        choices += choices[-1:] * (3 - len(choices))
+        select = [select[0], select[1]] if len(select) > 1 else [select, Const(0, 1)]
+        sums = []
+        for index in range(width):
+            pins = {f"i_I{k}": value for k, value in enumerate([plain[index], *(choice[index] for choice in choices), *select])}
+            o = Signal()
+            m.submodules += Instance("LUT6", p_INIT=Const(_SELECTED_SUM, 64), o_O=o, **pins)
+            sums.append(o)
+        return carry_chain(m, sums, [plain[index] for index in range(width)]).as_signed()
+
+
+#: LUT6: I0 ^ (I1, I2, I3, I3)[I5, I4].
+_SELECTED_SUM = sum(((address ^ address >> 1 + min(address >> 4, 2)) & 1) << address for address in range(64))
 
 
 def _adder_functions(flips):

@@ -165,9 +165,7 @@ class UltrascaleRunning:
     def horner(self, m, unit):
         """x + ~y + 1, with the slice's carry; W and Z each add p."""
         opmode = opmode_bits(w=(0, unit.first), z=(0, unit.first, 0), y=(1, 1), x=(1, 1))
-        p, _ = adder(
-            m, "dsp", word=unit.x, c=~unit.y, opmode=opmode, p_IS_OPMODE_INVERTED=Const(1 << 7 | 1 << 5, 9), i_CARRYIN=Const(1, 1)
-        )
+        p, _ = adder(m, "dsp", word=unit.x, c=~unit.y, opmode=opmode, p_IS_OPMODE_INVERTED=Const(1 << 7 | 1 << 5, 9), i_CARRYIN=Const(1, 1))
         m.d.comb += unit.p.eq(p)
 
     def statistics_product(self, m, unit):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from amaranth import Module, Mux, Signal, signed
+from amaranth import Module, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -119,6 +119,5 @@ class Accumulate(wiring.Component):
             write.en.eq(self.write.valid),
             write.data.eq(self.o[:width].as_signed()),  # fits by partial_shape while it is a partial sum
         ]
-        # The operand without a gate comes first: the carry chain takes it as it is, and the gate shares the adder's LUT.
-        m.d.sync += self.o.eq(total + Mux(self.add, read.data, 0))
+        m.d.sync += self.o.eq(self.config.technology.add_gated(m, total, read.data, self.add, ACCUMULATOR_BITS))
         return m

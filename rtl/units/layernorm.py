@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from amaranth.hdl import Module, Signal, signed, unsigned
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
 
 from model import integer
 from rtl.tech.dsp48e2 import MultiplyAdd, generic
 from rtl.units.layernorm_statistics import MEAN2_BITS, LayerNormStatistics, LayerNormStatisticsConfig
-from rtl.units.protocol import delay, narrow, require
+from rtl.units.protocol import delay, require, saturated
 
 __all__ = ["LayerNormNormalize", "LayerNormNormalizeConfig", "LayerNormStatistics", "LayerNormStatisticsConfig"]
 
@@ -34,10 +35,12 @@ class LayerNormNormalizeConfig:
     Parameters
     ----------
     bits : activation precision, 1..8
+    choices : memories of which one holds the residual
     technology : of the multipliers, see `rtl.tech.dsp48e2`
     """
 
     bits: int = 8
+    choices: int = 3
     technology: object = generic
 
     def __post_init__(self) -> None:
@@ -56,19 +59,19 @@ class LayerNormNormalize(wiring.Component):
 
     Members
     -------
-    i : In(stream of signed 16), cycle 0
+    i : In(stream of select), cycle 0        residual : In(signed 16).array(choices), cycle 0
     minus_mean2 : In(signed 18), cycle 0
     rsqrt : In(unsigned 26), cycle 1
-    gamma : In(signed 16), cycle 6
-    beta : In(signed 16), cycle 6
+    gamma : In(signed 16), cycle 7
+    beta : In(signed 16), cycle 7
     o : Out(stream of unsigned ``bits``)
 
     Timing
     ------
-    A value per cycle; o follows i by ``latency`` = 11 cycles. ``OFFSETS`` gives the cycle in which each port is sampled;
+    A value per cycle; o follows i by ``latency`` = 13 cycles. ``OFFSETS`` gives the cycle in which each port is sampled;
     minus_mean2 and rsqrt are as `LayerNormStatistics` gives them for a ``pass_index`` presented with i::
 
-        cycle    0          1..5           5          6..10          10         11
+        cycle    0          1..5           5, 6       7..11          11, 12     13
                  centre     times rsqrt    saturate   times gamma    saturate   o
 
     Only ``valid`` is reset.
@@ -82,14 +85,15 @@ class LayerNormNormalize(wiring.Component):
     Source: model/integer.py, layernorm.
     """
 
-    OFFSETS = {"minus_mean2": 0, "rsqrt": 1, "gamma": MultiplyAdd.latency + 2, "beta": MultiplyAdd.latency + 2}
-    latency = 2 * MultiplyAdd.latency + 3
+    OFFSETS = {"minus_mean2": 0, "rsqrt": 1, "gamma": MultiplyAdd.latency + 3, "beta": MultiplyAdd.latency + 3}
+    latency = 2 * MultiplyAdd.latency + 5
 
     def __init__(self, config: LayerNormNormalizeConfig):
         self.config = config
         super().__init__(
             {
-                "i": In(stream.Signature(signed(integer.RESIDUAL_BITS), always_ready=True)),
+                "i": In(stream.Signature(max(1, ceil_log2(config.choices)), always_ready=True)),
+                "residual": In(signed(integer.RESIDUAL_BITS)).array(config.choices),
                 "minus_mean2": In(signed(MEAN2_BITS)),
                 "rsqrt": In(integer.RSQRT_BITS),
                 "gamma": In(signed(GAMMA_BITS)),
@@ -103,8 +107,9 @@ class LayerNormNormalize(wiring.Component):
         m.submodules.normalize = normalize = MultiplyAdd(self.config.technology, c_width=integer.NORMALIZE_SHIFT + 1)
         m.submodules.scale = scale = MultiplyAdd(self.config.technology, c_width=BETA_BITS + 1 + _BETA_SHIFT)
         centred = Signal(signed(CENTRED_BITS), reset_less=True)
-        normalized = Signal(signed(NORMALIZED_BITS), reset_less=True)
-        m.d.sync += centred.eq((self.i.payload << 1) + self.minus_mean2)
+        normalized = Signal(signed(NORMALIZED_BITS))
+        doubled = [(self.residual[index] << 1).as_signed() for index in range(self.config.choices)]
+        m.d.sync += centred.eq(self.config.technology.add_selected(m, self.minus_mean2, doubled, self.i.payload, CENTRED_BITS))
 
         m.d.comb += [
             normalize.a.eq(self.rsqrt),
@@ -112,7 +117,7 @@ class LayerNormNormalize(wiring.Component):
             normalize.c.eq(1 << (integer.NORMALIZE_SHIFT - 1)),
         ]
         quotient = normalize.p[integer.NORMALIZE_SHIFT : _PRODUCT_BITS]
-        m.d.sync += normalized.eq(narrow(m, quotient, signed(NORMALIZED_BITS), name="quotient_narrow"))
+        m.d.comb += normalized.eq(saturated(m, quotient, signed(NORMALIZED_BITS), name="normalized"))
 
         half = 1 << (_FRACTION - 1 - _BETA_SHIFT)
         m.d.comb += [
@@ -121,6 +126,6 @@ class LayerNormNormalize(wiring.Component):
             scale.c.eq((self.beta + half) << _BETA_SHIFT),
         ]
         scaled = scale.p[_FRACTION:_SCALED_BITS]
-        m.d.sync += self.o.payload.eq(narrow(m, scaled, unsigned(self.config.bits), name="scaled_narrow"))
+        m.d.comb += self.o.payload.eq(saturated(m, scaled, unsigned(self.config.bits), name="scaled"))
         m.d.comb += self.o.valid.eq(delay(m, self.i.valid, self.latency, name="valid", reset=True))
         return m

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from amaranth.hdl import Module, Shape, Signal, Value
+from amaranth.hdl import Cat, Module, Mux, Shape, Signal, Value
 from amaranth.lib import wiring
 
 from rtl.errors import InputError
@@ -55,4 +55,22 @@ def narrow(m: Module, value: Value, shape: Shape, *, name: str) -> Value:
         m.d.comb += result.eq(value[:bits])
         with m.If(value[bits : wide - 1].any() | sign):
             m.d.comb += result.eq((~sign).replicate(bits))
+    return result
+
+
+def saturated(m: Module, value: Value, shape: Shape, *, name: str) -> Value:
+    """``value`` in ``shape``, saturated, two cycles later: what does not fit is told first. At most two levels of LUTs per cycle for up to
+    35 bits above the range."""
+    shape = Shape.cast(shape)
+    kept, sign, fits = Signal(shape, name=f"{name}_kept", reset_less=True), Signal(name=f"{name}_sign"), Signal(name=f"{name}_fits")
+    result = Signal(shape, name=name, reset_less=True)
+    above = value[shape.width - shape.signed :]
+    low, high = (~sign, sign) if shape.signed else (~sign, ~sign)
+    limit = Cat(low.replicate(shape.width - 1), high)
+    m.d.sync += [
+        kept.eq(value[: shape.width]),
+        sign.eq(value[-1]),
+        fits.eq((above == value[-1].replicate(len(above))) if shape.signed else ~above.any()),
+        result.eq(Mux(fits, kept, limit.as_signed() if shape.signed else limit)),
+    ]
     return result

@@ -69,15 +69,15 @@ class Requantize(wiring.Component):
     bias : In(signed 27), cycle 0. accumulator + bias must fit 27 bits (lowering proves it)
     multiplier : In(unsigned 16), cycle 0
     shift : In(2), cycle 0: index into `model.integer.REQUANTIZE_SHIFTS`. Its half goes with the operands; the unit keeps it for the shift
-    limits : In(2), cycle 5: a code of `Limits`
+    limits : In(2), cycle 6: a code of `Limits`
     o : Out(stream of unsigned 16): raw two's complement
 
     Timing
     ------
-    A value per cycle; o follows i_accumulator by ``latency`` = 7 cycles. ``OFFSETS`` gives the cycle in which each port is sampled::
+    A value per cycle; o follows i_accumulator by ``latency`` = 8 cycles. ``OFFSETS`` gives the cycle in which each port is sampled::
 
-        cycle    0            1..4        4         5              6        7
-                 operands     DSP48E2     shift     fits? limits   select   o
+        cycle    0            1..4        4         5        6              7        8
+                 operands     DSP48E2     shift     wider?   fits? limits   select   o
 
     Only ``valid`` is reset.
 
@@ -86,8 +86,8 @@ class Requantize(wiring.Component):
     Source: model/integer.py, requantize.
     """
 
-    OFFSETS = {"bias": 0, "multiplier": 0, "shift": 0, "limits": MultiplyAdd.latency + 1}
-    latency = MultiplyAdd.latency + 3
+    OFFSETS = {"bias": 0, "multiplier": 0, "shift": 0, "limits": MultiplyAdd.latency + 2}
+    latency = MultiplyAdd.latency + 4
 
     def __init__(self, config: RequantizeConfig):
         self.config = config
@@ -113,32 +113,39 @@ class Requantize(wiring.Component):
             *(multiply.c[shift - 1].eq(self.shift == code) for code, shift in enumerate(shifts)),
         ]
 
-        chosen = delay(m, self.shift, multiply.latency, name="shift")
-        product, sign = multiply.p[:_PRODUCT_BITS], multiply.p[_PRODUCT_BITS - 1]
-        edges = [shift + OUTPUT_BITS - 1 for shift in shifts] + [_PRODUCT_BITS]
-        same = Signal(len(shifts))
-        for code in range(len(shifts)):
-            group = product[edges[code] : edges[code + 1]]
-            m.d.comb += same[code].eq(group == sign.replicate(len(group)))
-        shifted = Signal(signed(OUTPUT_BITS), reset_less=True)
-        over, negative = Signal(reset_less=True), Signal(reset_less=True)
-        m.d.sync += [
-            shifted.eq(Array(product[shift : shift + OUTPUT_BITS] for shift in shifts)[chosen]),
-            over.eq(~Array(same[code:].all() for code in range(len(shifts)))[chosen]),
-            negative.eq(sign),
-        ]
-
-        fits, kept = Signal(reset_less=True), Signal(OUTPUT_BITS, reset_less=True)
-        m.d.sync += [kept.eq(shifted), fits.eq(~over & self._fits(shifted, negative))]
-        m.d.sync += self.o.payload.eq(Mux(fits, kept, self._rails(m, negative)))
+        shifted, over, negative = self._shifted(m, multiply.p, delay(m, self.shift, multiply.latency, name="shift"))
+        value = delay(m, shifted, 1, name="value")
+        kept, fits = Signal(OUTPUT_BITS, reset_less=True), Signal(reset_less=True)
+        m.d.sync += [kept.eq(value), fits.eq(~over & Array(self._ranges(m, shifted, value))[self.limits])]
+        m.d.sync += self.o.payload.eq(Mux(fits, kept, self._rails(m, delay(m, negative, 1, name="negative"))))
         m.d.comb += self.o.valid.eq(delay(m, self.i_accumulator.valid, self.latency, name="valid", reset=True))
         return m
 
-    def _fits(self, value, negative):
-        """Whether a 16-bit ``value`` is inside the range of ``limits``."""
-        positive = [~negative & ~value[bits:].any() for bits in (self.config.bits, 8)]
-        small = (value[7:] == negative.replicate(OUTPUT_BITS - 7)) & ~(negative & ~value[:7].any())
-        return Array([1, positive[0], positive[1], small])[self.limits]
+    def _shifted(self, m, product, chosen):
+        """The 16 bits above the shift and the sign, after one cycle; whether the product is wider, after two."""
+        shifts = integer.REQUANTIZE_SHIFTS
+        product, sign = product[:_PRODUCT_BITS], product[_PRODUCT_BITS - 1]
+        edges = [shift + OUTPUT_BITS - 1 for shift in shifts] + [_PRODUCT_BITS]
+        shifted, same, code = Signal(OUTPUT_BITS, reset_less=True), Signal(len(shifts), reset_less=True), Signal(2, reset_less=True)
+        negative, over = Signal(reset_less=True), Signal(reset_less=True)
+        for index in range(len(shifts)):
+            group = product[edges[index] : edges[index + 1]]
+            m.d.sync += same[index].eq(group == sign.replicate(len(group)))
+        m.d.sync += [
+            shifted.eq(Array(product[shift : shift + OUTPUT_BITS] for shift in shifts)[chosen]),
+            code.eq(chosen),
+            negative.eq(sign),
+            over.eq(~Array(same[index:].all() for index in range(len(shifts)))[code]),
+        ]
+        return shifted, over, negative
+
+    def _ranges(self, m, shifted, value):
+        """Per code of ``limits``, whether a 16-bit value is inside. ``value`` is ``shifted`` a cycle later: flags come between them."""
+        zero = {bits: Signal(name=f"zero_above_{bits}", reset_less=True) for bits in sorted({self.config.bits, 8})}
+        ones, some = Signal(name="ones_above_7", reset_less=True), Signal(name="some_below_7", reset_less=True)
+        m.d.sync += [flag.eq(~shifted[bits:].any()) for bits, flag in zero.items()]
+        m.d.sync += [ones.eq(shifted[7:].all()), some.eq(shifted[:7].any())]
+        return [1, zero[self.config.bits], zero[8], Mux(value[-1], ones & some, zero[8] & ~value[7])]
 
     def _rails(self, m, negative):
         """The limit to put in the place of a value that does not fit. Bits that are equal in every range share a register."""

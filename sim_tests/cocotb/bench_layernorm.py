@@ -58,7 +58,10 @@ async def matches_model(dut, data: str, stall: str) -> None:
     source = {"tokens": of_tokens, "extremes": of_extremes, "edges": of_edges}[data]
     values, expected = source(parameters["bits"], np.random.default_rng(rng.getrandbits(64)))
     columns = {port: (values[port], parameters["offsets"][port]) for port in ("minus_mean2", "rsqrt", "gamma", "beta")}
-    columns["i__payload"] = (values["x"], 0)
+    choices, x = parameters["choices"], np.asarray(values["x"])
+    select = np.random.default_rng(rng.getrandbits(64)).integers(0, choices, x.size)
+    columns["i__payload"] = (select, 0)
+    columns |= {f"residual__{index}": (np.where(select == index, x, ~x), 0) for index in range(choices)}
     idle_stream(dut, sources=["i"], sinks=[])
     await start(dut)
     await check_pipeline(

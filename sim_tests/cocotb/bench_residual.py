@@ -21,14 +21,19 @@ async def matches_model(dut, data: str, stall: str) -> None:
         residual, update = (axis.ravel() for axis in np.meshgrid(EXTREMES, EXTREMES))
     idle_stream(dut, sources=["i"], sinks=[])
     await start(dut)
+    choices, offsets = bench_parameters()["choices"], bench_parameters()["offsets"]
+    select, others = numbers.integers(0, choices, residual.size), numbers.integers(0, 1 << 16, residual.size)
     replace, replacement = numbers.random(residual.size) < 0.2, numbers.integers(0, 1 << 16, residual.size)
+    replace[0] = True  # its residual would come before the first cycle
     await check_pipeline(
         dut,
         stream="i",
         columns={
-            "i__payload": ((residual & 0xFFFF) | (update & 0xFFFF) << 16, 0),
-            "replace": (replace.astype(int), 0),
-            "replacement": (replacement, 0),
+            "i__payload": (update & 0xFFFF, 0),
+            "select": (select, offsets["select"]),
+            **{f"residual__{k}": (np.where(select == k, residual & 0xFFFF, others), offsets["residual"]) for k in range(choices)},
+            "replace": (replace.astype(int), offsets["replace"]),
+            "replacement": (replacement, offsets["replacement"]),
         },
         expected=[int(value) & 0xFFFF for value in np.where(replace, replacement, integer.add_residual(residual, update))],
         latency=bench_parameters()["latency"],

@@ -1,13 +1,18 @@
 """`Residual`: bit-exact and exact to the cycle."""
 
+import pytest
+
 from rtl.units.residual import Residual, ResidualConfig
 from sim_tests.cocotb.runner import run_bench
 from sim_tests.units.shells import AlwaysReadyShell
 
 
-def test_residual() -> None:
-    unit = AlwaysReadyShell(ResidualConfig().build())
-    run_bench(unit, module="sim_tests.cocotb.bench_residual", parameters={"latency": Residual.latency}, name="residual")
+@pytest.mark.parametrize("choices", [1, 3, 4])
+def test_residual(choices: int) -> None:
+    config = ResidualConfig(choices=choices)
+    unit = AlwaysReadyShell(config.build())
+    parameters = {"latency": Residual.latency, "choices": choices, "offsets": config.offsets}
+    run_bench(unit, module="sim_tests.cocotb.bench_residual", parameters=parameters, name="residual")
 
 
 def test_published_timing() -> None:
