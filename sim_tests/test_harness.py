@@ -1,6 +1,7 @@
 """The whole-accelerator simulator, on a stand-in that copies a burst: memory, timing, stalls, errors, traces, and the rules it enforces."""
 
 import dataclasses
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from rtl.errors import InputError
 from rtl.flow import toolchain
 from rtl.flow.verilator import DECERR, IDEAL, SLVERR, Memory, SimulationError, Simulator
-from rtl.flow.verilator_build import need_waves
+from rtl.flow.verilator_build import Options, need_waves, share, translate
 
 ROWS, BEATS = 40, 16
 SOURCE, TARGET = 0x1000_0000, 0x2000_0100
@@ -210,3 +211,16 @@ def test_waves_of_a_window(tmp_path: Path) -> None:
 def test_waves_must_be_asked_for(tmp_path: Path) -> None:
     with make() as simulator, pytest.raises(InputError, match="waves must be asked for"):
         simulator.dump(tmp_path / "none.fst", 0, 10)
+
+
+def test_instances_share_their_code(tmp_path: Path) -> None:
+    """Ten rows in a chain: their code is compiled for one or two of them, not ten times."""
+    row = "module row(clk, i_bus, o_bus);\n  input clk;\n  input [63:0] i_bus;\n  output [63:0] o_bus;\n  reg [63:0] o_bus;\n"
+    row += "  reg [63:0] mixed;\n  always @(posedge clk) begin\n    mixed <= {i_bus[30:0], i_bus[63:31]} + 64'd77;\n"
+    row += "    o_bus <= mixed ^ i_bus * 64'd3;\n  end\nendmodule\n"
+    chain = "".join(f"  wire [63:0] b{n + 1};\n  row row_{n}(.clk(clk), .i_bus(b{n}), .o_bus(b{n + 1}));\n" for n in range(10))
+    verilog = f"{row}module top(clk, b0, b10);\n  input clk;\n  input [63:0] b0;\n  output [63:0] b10;\n{chain}endmodule\n"
+    verilog = verilog.replace("  wire [63:0] b10;\n", "")
+    translate(verilog, "top", tmp_path, Options(shared=True), share(verilog, ("row", "absent")))
+    code = "".join(path.read_text(encoding="utf-8") for path in tmp_path.glob("Vtop_row*.cpp"))
+    assert 1 <= len(set(re.findall(r"void (Vtop_row___nba\w+row_\d+\w*)\(", code))) <= 3

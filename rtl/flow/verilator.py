@@ -47,11 +47,10 @@ class _Config(ctypes.Structure):
 
 def build_library(verilog: str, top: str, rows: int, no_inline: tuple[str, ...], *, waves: bool = False) -> Path:
     """The shared library of a design, built on first use. See `Simulator.build`."""
-    options = verilator_build.Options(waves=waves, fast="-O2", slow="-O0")
+    options = verilator_build.Options(waves=waves, shared=True, fast="-O2", slow="-O0")
     runtime = verilator_build.runtime(waves=waves)
-    kept = [name for name in no_inline if re.search(rf"(?m)^module \\?{re.escape(name)}\s*\(", verilog)]
     # `interrupt` is a macro on some other system; Verilator renames the C++ member and says so
-    control = "lint_off -rule SYMRSVDWORD\n" + "".join(f'no_inline -module "{name}"\n' for name in kept)
+    control = "lint_off -rule SYMRSVDWORD\n" + verilator_build.share(verilog, no_inline)
     key = digest(verilog, top, control, repr(options), str(rows), runtime.parent.name, _HARNESS.read_bytes())
     folder = cache_folder("verilator") / f"{top}-{key}"
     with locked(folder):

@@ -6,8 +6,10 @@ linked everywhere; a small bench then builds in a few seconds.
 
 import dataclasses
 import os
+import re
 import shutil
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from rtl.errors import InputError
@@ -15,6 +17,8 @@ from rtl.flow.toolchain import cache_folder, digest, locked, run
 from rtl.flow.verilator_root import verilator_root
 
 _FLAGS = ("--cc", "--prefix", "Vtop", "-O3", "--x-assign", "fast", "--x-initial", "fast", "--noassert", "--timescale", "1ns/1ps")
+# What makes the code of two instances of a module differ, or (the motion) takes time that grows with the square of the design.
+_SHARED = ("-fno-dfg", "-fno-table", "-fno-merge-cond-motion")
 # What Yosys writes for a narrowing assignment, an empty `begin end` or an unread bit is what was meant.
 _QUIET = ("-Wno-WIDTH", "-Wno-UNOPTFLAT", "-Wno-DECLFILENAME", "-Wno-MULTITOP", "-Wno-CASEINCOMPLETE")
 
@@ -25,18 +29,21 @@ class Options:
 
     Parameters
     ----------
-    vpi: the model is driven by cocotb. waves: it can dump FST. fast, slow: compiler levels of the evaluated and of the start-up code.
+    vpi: the model is driven by cocotb. waves: it can dump FST. shared: instances of a module share their code, see `share`.
+    fast, slow: compiler levels of the evaluated and of the start-up code.
     """
 
     vpi: bool = False
     waves: bool = False
+    shared: bool = False
     fast: str = "-O1"
     slow: str = "-O0"
 
     @property
     def flags(self) -> tuple[str, ...]:
         """Verilator's arguments."""
-        return (*_FLAGS, *_QUIET, *(("--vpi",) if self.vpi else ()), *(("--trace-fst",) if self.waves else ()))
+        shared = _SHARED if self.shared else ()
+        return (*_FLAGS, *_QUIET, *shared, *(("--vpi",) if self.vpi else ()), *(("--trace-fst",) if self.waves else ()))
 
 
 def environment() -> dict[str, str]:
@@ -47,6 +54,21 @@ def environment() -> dict[str, str]:
         "PATH": f"{root / 'bin'}{os.pathsep}{os.environ['PATH']}",
         "CCACHE_DIR": str(cache_folder("ccache")),
     }
+
+
+def share(verilog: str, modules: Iterable[str]) -> str:
+    """Lines of a Verilator configuration file: `modules` stay modules and their code is compiled once, however many instances there are.
+
+    That needs inputs that Verilator does not replace by what drives them, so they are called public: no instance then names another.
+    """
+    lines = []
+    for name in modules:
+        found = re.search(rf"(?ms)^module \\?{re.escape(name)}\s*\(.*?^endmodule", verilog)
+        if found:
+            inputs = re.findall(r"^\s*input\s+(?:\[\d+:0\]\s*)?(\w+)\s*;", found[0], re.MULTILINE)
+            lines.append(f'no_inline -module "{name}"')
+            lines += [f'public_flat_rw -module "{name}" -var "{port}"' for port in inputs if port not in ("clk", "rst")]
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _make(folder: Path, target: str, options: Options, jobs: int) -> None:
