@@ -8,7 +8,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from rtl.program import isa
-from rtl.transfer import PAYLOAD_BITS, Instruction
+from rtl.transfer import Instruction
 
 #: Instructions that a queue holds, besides its head.
 QUEUE_DEPTH = 32

@@ -135,28 +135,28 @@ class Loader(wiring.Component):
         with m.If(consumed & settle[1] & (self.pixels.idle | ~targets[LoadTarget.PIXEL])):
             m.d.sync += [active.eq(0), consumed.eq(0), settle.eq(0), self.done.eq(1)]
         with m.If(self.clear):
-            m.d.sync += [signal.eq(0) for signal in (have_next, count, write.addr, read.addr, first, active, open_, consumed, settle, self.done)]
+            m.d.sync += [
+                signal.eq(0) for signal in (have_next, count, write.addr, read.addr, first, active, open_, consumed, settle, self.done)
+            ]
         return final, open_
 
     def _cut(self, m, go, final, active, targets):
         """Holds a beat and shifts it down by an item in each cycle. Returns the item at its end."""
-        held, have, rest, full = Signal(DATA_BITS), Signal(), Signal(4), Signal(4)
+        held, have, rest, full = Signal(DATA_BITS), Signal(), Signal(LANES - 1), Signal(LANES - 1)  # rest: a one per item after this one
         allowed, last, load = Signal(), Signal(), Signal()
         pixel_bits = self.pixels.item_bits
         widths = {target: pixel_bits if target == LoadTarget.PIXEL else ITEM_BITS[target] for target in LoadTarget}
         m.d.comb += [
             self.pixels.i.valid.eq(have & targets[LoadTarget.PIXEL]),
-            allowed.eq(
-                ~(targets[LoadTarget.POSITION] & self.hold_position) & ~(targets[LoadTarget.PIXEL] & ~self.pixels.i.ready)
-            ),
+            allowed.eq(~(targets[LoadTarget.POSITION] & self.hold_position) & ~(targets[LoadTarget.PIXEL] & ~self.pixels.i.ready)),
             go.eq(have & allowed),
-            last.eq(rest == 0),
+            last.eq(~rest[0]),
             self.i_beats.ready.eq(active & (~have | (go & last & ~final))),
             load.eq(self.i_beats.valid & self.i_beats.ready),
         ]
         m.d.sync += have.eq(load | (have & ~(go & (last | final))))
         with m.If(go):
-            m.d.sync += rest.eq(rest - 1)
+            m.d.sync += rest.eq(rest >> 1)
         with m.If(load):
             m.d.sync += rest.eq(full)
         # The code of the shift is 0 for a new beat. What is loaded when there is none does no harm.
@@ -165,7 +165,7 @@ class Loader(wiring.Component):
         m.d.comb += source.eq(Mux(~have | last, 0, code))
         for target, width in widths.items():
             with m.If(targets[target]):
-                m.d.sync += [full.eq(DATA_BITS // width - 1), code.eq(shifts.index(width) + 1 if width in shifts else 0)]
+                m.d.sync += [full.eq((1 << DATA_BITS // width - 1) - 1), code.eq(shifts.index(width) + 1 if width in shifts else 0)]
         with m.If(~have | go):
             with m.Switch(source):
                 with m.Case(0):

@@ -18,7 +18,7 @@ Part = data.StructLayout({"turn": 4, "pass_index": PASS_BITS, "group_0": 4, "gro
 
 
 def pixel_turn(config: AcceleratorConfig) -> wiring.Component:
-    """The quickest scatterer that the geometry allows: `PixelTurn` if patch lines are whole beats and at most 16 patches lie side by side."""
+    """`PixelTurn` where patch lines are whole beats and at most 16 patches lie side by side, else `PixelSerial`."""
     shape = config.shape
     line = shape.patch_size * shape.channels
     return PixelTurn(config) if line % LANES == 0 and shape.grid <= LANES else PixelSerial(config)
@@ -57,7 +57,7 @@ class PixelTurn(wiring.Component):
     """A corner turn: beats of 16 bytes of one patch line come in, beats of one byte of each patch of a grid row go out.
 
     Byte x of the line of patch column j lies in bank (x + j) % 16, so that both the 16 bytes of a beat and byte x of all patches lie in
-    different banks. Two image lines are held: one is written while the other is read.
+    different banks. Two image lines are held: one is written while the other is read. DeiT at 224: 1,326 LUT (512 of them memory), 1,089 FF.
 
     Members
     -------
@@ -67,8 +67,8 @@ class PixelTurn(wiring.Component):
 
     Timing
     ------
-    A beat per cycle in, but one cycle after each line, until two lines are held. Each image line comes out in patch line bytes x parts of the grid row cycles, a beat per
-    cycle without hold; the first one 9 cycles after the line's last beat. DeiT at 224: 12,288 cycles with 66 rows, 13,056 with 50.
+    A beat per cycle in, but one cycle after each line, until two lines are held. Each image line comes out in (bytes of a patch line) x
+    (parts of the grid row) cycles without hold. DeiT at 224: 12,288 cycles with 66 rows, 13,056 with 50, and about 130 to begin and end.
     """
 
     item_bits = DATA_BITS
@@ -179,7 +179,13 @@ class PixelTurn(wiring.Component):
             with m.If(x_ends):
                 m.d.sync += [x.eq(0), channel.eq(first_channel), at.eq(next_at)]
         with m.If(finish):
-            m.d.sync += [line.eq(~line), at.eq(base), channel.eq(next_channel), first_channel.eq(next_channel), patch_line.eq(patch_line + 1)]
+            m.d.sync += [
+                line.eq(~line),
+                at.eq(base),
+                channel.eq(next_channel),
+                first_channel.eq(next_channel),
+                patch_line.eq(patch_line + 1),
+            ]
             with m.If(patch_line == shape.patch_size - 1):
                 m.d.sync += [patch_line.eq(0), channel.eq(0), first_channel.eq(0), base.eq(next_at), at.eq(next_at)]
         with m.If(self.clear | self.start):

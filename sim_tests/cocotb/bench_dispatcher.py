@@ -81,7 +81,9 @@ class Engines:
         assert got == offered(instruction), f"queue {queue}: got {got:#x}, expected {offered(instruction):#x}"
         for wait in range(3):
             counter, value = getattr(instruction, f"wait{wait}_counter"), getattr(instruction, f"wait{wait}_value")
-            assert self.counters[counter] >= value, f"queue {queue}: wait {wait} wants {value}, counter {counter} has {self.counters[counter]}"
+            assert self.counters[counter] >= value, (
+                f"queue {queue}: wait {wait} wants {value}, counter {counter} has {self.counters[counter]}"
+            )
         if instruction.post_enable:
             self.owed[queue].append((self.cycle + 1 + self.rng.randrange(self.delay), instruction.post_counter))
         self.taken_at.append(self.cycle)
@@ -190,5 +192,3 @@ async def clear_empties(dut) -> None:
         await Engines(dut, program, stall=0.3, delay=5, rng=rng).run(5000)
         assert int(dut.index.value) == 30
         await clear(dut)
-
-

@@ -152,7 +152,9 @@ class Bench:
         load = int(dut.load.value)
         if load & 1:
             kind = self.rows.take(load, self.cycle)
-            assert not (kind == LoadKind.POSITION and self._held[0]) and not (kind == LoadKind.PIXEL and self._held[1]), f"{kind} in spite of hold"
+            assert not (kind == LoadKind.POSITION and self._held[0]) and not (kind == LoadKind.PIXEL and self._held[1]), (
+                f"{kind} in spite of hold"
+            )
         post = int(dut.post.value)
         if post & 1:
             self.posts.append((self.cycle, post >> 1))
@@ -192,7 +194,7 @@ async def begin(dut, **stalls) -> Bench:
     return bench
 
 
-def load(target: LoadTarget, items: int, *, offset: int, address: int = 0, image: int = 0, window: int = Window.WEIGHTS, post: int | None = 1):
+def load(target: int, items: int, *, offset: int, address: int = 0, image: int = 0, window: int = 0, post: int | None = 1) -> int:
     return instruction(Opcode.LOAD, post, window=window, target=target, offset=offset, items=items, address=address, image=image)
 
 

@@ -74,7 +74,7 @@ async def run(dut, memories: list[Port], runs: list[dict[str, int]], limit: int)
         totals = [total + fields["items"] for total in totals]
         needed.append(list(totals))
     cocotb.start_soon(drive_stream(dut, "i", [instruction(post=index % 16, **fields) for index, fields in enumerate(runs)]))
-    for cycle in range(limit):
+    for cycles in range(limit):
         await FallingEdge(dut.clk)
         post = int(dut.post.value)
         if post & 1:
@@ -91,7 +91,7 @@ async def run(dut, memories: list[Port], runs: list[dict[str, int]], limit: int)
         assert memory.writes == [write for _, writes in wanted for write in writes], f"port {memory.port} wrote something else"
         assert not memory.left
     assert not int(dut.error.value)
-    return cycle
+    return cycles
 
 
 @cocotb.test(timeout_time=5, timeout_unit="ms")

@@ -35,7 +35,7 @@ def reader(module: types.ModuleType) -> wiring.Component:
                 Assert(seen["outstanding"] <= depth),
                 Assert(seen["draining"] | (places <= depth)),
                 Assert(self.error | seen["draining"] | (places == depth)),
-                Assert(seen["free"] <= depth),
+                Assert((seen["free"] >= 0) & (seen["free"] <= depth)),
                 Assert(~seen["draining"] | (seen["beats"].level == 0)),
                 Assert(~seen["beats"].write | (seen["beats"].level < depth)),
                 Assert(~seen["part"].valid | ((seen["part"].p.beats != 0) & (seen["part"].p.beats <= 16))),
@@ -140,7 +140,9 @@ def test_mutant_is_refuted(name: str) -> None:
     assert verdict(build(mutant(module.__name__, old, new)), steps=20) == "refuted"
 
 
-@pytest.mark.parametrize("old, new", [("room.eq(BURST_BEATS - low)", "room.eq(BURST_BEATS)"), ("final.eq(left <= room)", "final.eq(left <= BURST_BEATS)")])
+@pytest.mark.parametrize(
+    "old, new", [("room.eq(BURST_BEATS - low)", "room.eq(BURST_BEATS)"), ("final.eq(left <= room)", "final.eq(left <= BURST_BEATS)")]
+)
 def test_mutant_splitter_is_refuted(old: str, new: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(axi_reader, "BurstSplitter", mutant(burst.__name__, old, new).BurstSplitter)
     assert verdict(reader(axi_reader), steps=20) == "refuted"
