@@ -56,7 +56,7 @@ def attention_bus(config: AttentionConfig) -> data.StructLayout:
     odd                            : c' + L + 2, the second sum enters the multipliers
     score, output                  : c' + L + 7 and + 8, where the score or the output is written; ``score.first`` restarts the maximum
     scan                           : e; ``start`` (first e of a job) samples the maximum, ``slot`` is read
-    numerator_valid                : e + 2; 0 masks the numerator
+    numerator_valid                : e + 1; 0 masks the numerator
     total_first                    : e + 3, the sum restarts
     pack_query                     : 1 behind act_read; the packer takes the activation, else the numerator (0 when there is none)
     pack                           : behind the last shift of a word: write it to operand memory

@@ -59,19 +59,19 @@ class PhaseSequence(wiring.Component):
         phase, following = Signal(_Phase), Signal(_Phase)  # valids are stable during a phase, so the next one is known early
         longest = max(config.load_cycles, config.score_cycles, config.output_cycles, config.drain_cycles)
         left, length = Signal(range(longest)), Signal(range(longest))  # cycles after this one
-        start, began, end, advance, reload = (Signal(name=name) for name in ("taken", "began", "end", "advance", "reload"))
+        start, began, end, hold, reload = (Signal(name=name) for name in ("taken", "began", "end", "hold", "reload"))
         scoring = phase == _Phase.SCORE
         m.d.comb += [
             start.eq(~self.busy & self.start),
             self.done.eq((phase == _Phase.DRAIN) & end),
             self.load_start.eq(began | reload),
             self.score_end.eq(scoring & end),
-            advance.eq(end & ~(scoring & (self.output_job.valid | ~self.load_job.valid))),
         ]
         m.d.sync += [
             left.eq(left - 1),
             end.eq(self.busy & (left == 1)),
             began.eq(start),
+            hold.eq(scoring & (self.output_job.valid | ~self.load_job.valid)),
             reload.eq(scoring & (left == config.load_cycles) & self.load_job.valid),
             self.score_start.eq(end & (following == _Phase.SCORE)),
             self.output_start.eq(end & (following == _Phase.OUTPUT)),
@@ -83,7 +83,7 @@ class PhaseSequence(wiring.Component):
         with m.If(start):
             m.d.sync += [self.busy.eq(1), phase.eq(_Phase.LOAD), left.eq(config.load_cycles - 1)]
         self._following(m, phase, following, length)
-        self._jobs(m, began, advance)
+        self._jobs(m, began, end & ~hold)
         return m
 
     def _following(self, m, phase, following, length):

@@ -114,7 +114,7 @@ class ScanSequence(wiring.Component):
         m.d.comb += [
             self.scan.start.eq(first),
             self.scan.slot.eq(slot),
-            self.numerator_valid.eq(delayed(m, active & (slot < self.keys), 2)),
+            self.numerator_valid.eq(delayed(m, active & (slot < self.keys), 1)),
             self.total_first.eq(delayed(m, first, 3)),
             self.pack.valid.eq(delayed(m, block_end, 4)),
             self.pack.address.eq(delayed(m, Mux(active, word, 0), 4)),
@@ -139,13 +139,14 @@ class ScanSequence(wiring.Component):
         return m
 
     def _divide(self, m, start):
-        remaining, bits = Signal(range(ATTENTION_DIVIDEND_BITS + 1)), Signal(ATTENTION_DIVIDEND_BITS)
+        remaining, bits = Signal(range(ATTENTION_DIVIDEND_BITS)), Signal(ATTENTION_DIVIDEND_BITS)
+        valid = Signal()
         m.d.comb += [
-            self.divide.valid.eq(remaining != 0),
+            self.divide.valid.eq(valid),
             self.divide.first.eq(start),
             self.divide.bit.eq(bits[-1]),
         ]
         with m.If(start):
-            m.d.sync += [remaining.eq(ATTENTION_DIVIDEND_BITS), bits.eq(self.dividend)]
-        with m.Elif(self.divide.valid):
-            m.d.sync += [remaining.eq(remaining - 1), bits.eq(bits << 1)]
+            m.d.sync += [valid.eq(1), remaining.eq(ATTENTION_DIVIDEND_BITS - 1), bits.eq(self.dividend)]
+        with m.Elif(valid):
+            m.d.sync += [valid.eq(remaining != 0), remaining.eq(remaining - 1), bits.eq(bits << 1)]

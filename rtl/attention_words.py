@@ -80,7 +80,7 @@ class WordSequence(wiring.Component):
         """Of this cycle's word: it exists, it is the first, the last of its sum. All registers, found a cycle before."""
         config = self.config
         chunks, blocks = len(config.chunks), config.blocks
-        active, first, last = (Signal(name=name) for name in ("active", "first", "last"))
+        active, first, last, last_word = (Signal(name=name) for name in ("active", "first", "last", "last_word"))
         words_left = Signal(range(max(config.score_words, config.output_words)))
         left = Signal(range(max(chunks, blocks)))  # words of the sum after this one
         m.d.sync += [
@@ -88,13 +88,15 @@ class WordSequence(wiring.Component):
             last.eq(left == 1),
             left.eq(left - 1),
             words_left.eq(words_left - 1),
-            active.eq(active & (words_left != 0)),
+            last_word.eq(words_left == 1),
+            active.eq(active & ~last_word),
         ]
         with m.If(last):
             m.d.sync += left.eq(Mux(output, blocks - 1, chunks - 1))
         with m.If(start):
             m.d.sync += [
                 active.eq(1),
+                last_word.eq(0),
                 first.eq(1),
                 last.eq(0),
                 left.eq(Mux(next_output, blocks - 1, chunks - 1)),

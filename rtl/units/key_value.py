@@ -7,6 +7,7 @@ from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import bits_for
 
 from rtl.attention_bus import KeyValueKind, collect_layout, read_layout, word_layout
 from rtl.attention_config import READ_LATENCY
@@ -16,6 +17,8 @@ __all__ = ["KeyValueBank", "KeyValueMemory", "select"]
 
 
 _LUT_INPUTS = 6
+#: A block RAM: 512 words of 72 bits, or fewer bits of more words.
+_BLOCK_BITS, _WIDEST_COLUMN = 512 * 72, 72
 
 
 def bank_members(config, rows):
@@ -75,12 +78,27 @@ class KeyValueBank(wiring.Component):
         return constant_table(m, table, Cat(self.i.pass_index, self.i.head), name)
 
     def _memory(self, m, name, depth, shape):
-        """A memory whose read word is registered once more. Returns its write port and that word."""
-        m.submodules[f"{name}_memory"] = memory = Memory(shape=shape, depth=depth, init=[], attrs={"ram_style": "block"})
-        write, read = memory.write_port(), memory.read_port()
+        """A memory whose read word is registered once more. Returns its write port's signals and that word.
+
+        It is cut into columns that fill one block RAM each, so that no multiplexer follows them.
+        """
+        size = shape.size
+        write = Signal(data.StructLayout({"en": 1, "addr": bits_for(depth - 1), "data": size}), name=f"{name}_write", reset_less=True)
         word = Signal(shape, name=f"{name}_word", reset_less=True)
-        m.d.comb += [read.en.eq(1), read.addr.eq(self.address)]  # the other kind's address may be out of range: never selected
-        m.d.sync += word.eq(read.data)
+        width = max(_BLOCK_BITS // max(1 << bits_for(depth - 1), _BLOCK_BITS // _WIDEST_COLUMN), 1)
+        for first in range(0, size, width):
+            used = min(width, size - first)
+            column = Memory(shape=used, depth=depth, init=[], attrs={"ram_style": "block"})
+            m.submodules[f"{name}_memory{first}"] = column
+            write_port, read = column.write_port(), column.read_port()
+            m.d.comb += [
+                read.en.eq(1),
+                read.addr.eq(self.address),  # the other kind's address may be out of range: never selected
+                write_port.en.eq(write.en),
+                write_port.addr.eq(write.addr),
+                write_port.data.eq(write.data[first : first + used]),
+            ]
+            m.d.sync += word.as_value()[first : first + used].eq(read.data)
         return write, word
 
     def _keys(self, m):
@@ -108,7 +126,9 @@ class KeyValueBank(wiring.Component):
         ]
         with m.If(finishing):
             m.d.sync += write.addr.eq(Mux(ended[2], first_address, write.addr + len(ends)))
-        with m.If(ended[1] & ended[2:rows].any()):
+        others = Signal()  # chunks that ended between 1 and rows - 2 cycles before
+        m.d.sync += others.eq(ended[1 : rows - 1].any())
+        with m.If(ended[1] & others):
             m.d.sync += self.conflict.eq(1)
 
     def _captures(self, m, valid, ended):

@@ -10,8 +10,8 @@ from model.integer import EXP_TABLE, PROBABILITY_BITS, SCORE_BITS
 
 __all__ = ["Softmax", "softmax_control"]
 
-#: Inputs of a LUT.
-_TABLE_BITS = 6
+#: Of an address of EXP_TABLE, and inputs of a LUT.
+_DISTANCE_BITS, _TABLE_BITS = 8, 6
 
 
 def softmax_control(slot_bits):
@@ -31,7 +31,7 @@ class Softmax(wiring.Component):
 
     Scores are written as they come and their maximum kept. Then the scan reads one slot per cycle:
 
-        e: scan.slot   e+1: top - score   e+2: EXP_TABLE, numerator_valid   e+3: numerator, total_first   e+4: total
+        e: scan.slot   e+1: top - score, numerator_valid   e+2: EXP_TABLE   e+3: numerator, total_first   e+4: total
 
     Parameters
     ----------
@@ -77,16 +77,21 @@ class Softmax(wiring.Component):
         with m.If(scan.start):
             m.d.sync += top.eq(maximum)
 
-        distance = Signal(SCORE_BITS, reset_less=True)  # top - score >= 0 for valid slots, 1023 at most
-        m.d.sync += [distance.eq((top - read.data)[:SCORE_BITS]), self.numerator.eq(self._exponential(m, distance))]
+        difference = (top - read.data)[:SCORE_BITS]  # >= 0 for valid slots, 1023 at most
+        distance, in_range = Signal(_DISTANCE_BITS, reset_less=True), Signal()
+        m.d.sync += [
+            distance.eq(difference),
+            in_range.eq(self.i.numerator_valid & ~difference[_DISTANCE_BITS:].any()),
+            self.numerator.eq(Mux(in_range, self._exponential(m, distance), 0)),
+        ]
 
         total = (Mux(self.i.total_first, 0, self.total) + self.numerator)[: self.total_bits]  # fits: tokens valid numerators
         m.d.sync += self.total.eq(total)
         return m
 
     def _exponential(self, m, distance):
-        """EXP_TABLE, or 0: four tables of one LUT per bit, then a choice. Later tables have fewer bits."""
-        assert EXP_TABLE[-1] == 0 and len(EXP_TABLE) == 4 << _TABLE_BITS  # so limiting the distance to 255 is forcing 0
+        """EXP_TABLE: four tables of one LUT per bit, then a choice. Later tables have fewer bits."""
+        assert EXP_TABLE[-1] == 0 and len(EXP_TABLE) == 1 << _DISTANCE_BITS  # so limiting the distance to 255 is forcing 0
         entries = []
         for first in range(0, len(EXP_TABLE), 1 << _TABLE_BITS):
             values = [int(value) for value in EXP_TABLE[first : first + (1 << _TABLE_BITS)]]
@@ -95,6 +100,4 @@ class Softmax(wiring.Component):
                 truth = Const(sum((value >> bit & 1) << index for index, value in enumerate(values)), len(values))
                 m.d.comb += entry[bit].eq(truth.bit_select(distance[:_TABLE_BITS], 1))
             entries.append(entry)
-        in_range = Signal(attrs={"keep": 1})
-        m.d.comb += in_range.eq(self.i.numerator_valid & ~distance[8:].any())
-        return Mux(in_range, Array(entries)[distance[_TABLE_BITS:8]], 0)
+        return Array(entries)[distance[_TABLE_BITS:]]

@@ -35,7 +35,7 @@ def schedule(jobs, slots, rng):
         scan = max(cycle + 1, (starts[-1] + slots) if starts else 0)
         for slot in range(slots):
             cycles.setdefault(scan + slot, {}).update(scan=(int(slot == 0), slot))
-            cycles.setdefault(scan + slot + 2, {}).update(numerator_valid=int(slot < len(scores)))
+            cycles.setdefault(scan + slot + 1, {}).update(numerator_valid=int(slot < len(scores)))
         cycles.setdefault(scan + 3, {}).update(total_first=1)
         starts.append(scan)
         begin = scan  # slot k is overwritten in cycle scan + k at the earliest: when it is scanned
