@@ -42,7 +42,8 @@ class Dispatcher(wiring.Component):
 
     Timing
     ------
-    1,089 LUT (432 of them memory), 1,810 FF; stages of at most 3 LUT levels. One instruction per four cycles is dealt. For its way through a queue see `InstructionQueue`. A post counts after two cycles.
+    1,089 LUT (432 of them memory), 1,810 FF; stages of at most 3 LUT levels (`rtl.flow.estimate`).
+    One instruction per four cycles is dealt. For its way through a queue see `InstructionQueue`. A post counts after two cycles.
     """
 
     def __init__(self):

@@ -57,7 +57,8 @@ class PixelTurn(wiring.Component):
     """A corner turn: beats of 16 bytes of one patch line come in, beats of one byte of each patch of a grid row go out.
 
     Byte x of the line of patch column j lies in bank (x + j) % 16, so that both the 16 bytes of a beat and byte x of all patches lie in
-    different banks. Two image lines are held: one is written while the other is read. DeiT at 224: 1,326 LUT (512 of them memory), 1,089 FF.
+    different banks. Two image lines are held: one is written while the other is read.
+    DeiT at 224: 1,326 LUT (512 of them memory), 1,089 FF (`rtl.flow.estimate`).
 
     Members
     -------

@@ -74,7 +74,8 @@ async def run(dut, memories: list[Port], runs: list[dict[str, int]], limit: int)
         totals = [total + fields["items"] for total in totals]
         needed.append(list(totals))
     cocotb.start_soon(drive_stream(dut, "i", [instruction(post=index % 16, **fields) for index, fields in enumerate(runs)]))
-    for cycles in range(limit):
+    cycles = 0
+    while posts < len(runs) and cycles < limit:
         await FallingEdge(dut.clk)
         post = int(dut.post.value)
         if post & 1:
@@ -82,8 +83,7 @@ async def run(dut, memories: list[Port], runs: list[dict[str, int]], limit: int)
             for memory, need in zip(memories, needed[posts], strict=True):
                 assert len(memory.writes) >= need, f"post {posts} came when port {memory.port} had written {len(memory.writes)} of {need}"
             posts += 1
-        if posts == len(runs):
-            break
+        cycles += 1
     assert posts == len(runs), f"{posts} of {len(runs)} posts after {limit} cycles"
     for memory in memories:
         wanted = [expected(fields, memory.port) for fields in runs]
