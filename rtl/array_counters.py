@@ -84,7 +84,7 @@ class ComputeCounter(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         run, left, near_end, plane_left, plane_first = Signal(), Signal(16), Signal(), Signal(4), Signal()
-        channel, address, weight = Signal(CHANNEL_BITS), Signal(CHANNEL_BITS), Signal(16)
+        channel, address, weight, parameter = Signal(CHANNEL_BITS), Signal(CHANNEL_BITS), Signal(16), Signal(16)
         plane_last, accumulate_only, is_qkv = Signal(), Signal(), Signal()
         tile, command = self.step.tile, self.command
         m.d.comb += [
@@ -92,6 +92,7 @@ class ComputeCounter(wiring.Component):
             command.valid.eq(run),
             command.bank.eq(self.step.bank),
             command.weight_address.eq(weight),
+            command.parameter_address.eq(parameter),
             command.plane_first.eq(plane_first),
             command.plane_last.eq(plane_last),
             command.add.eq((tile.accumulate == isa.Accumulate.MIDDLE) | (tile.accumulate == isa.Accumulate.LAST)),
@@ -111,7 +112,7 @@ class ComputeCounter(wiring.Component):
             m.d.sync += [plane_left.eq(Mux(plane_last, tile.planes, plane_left - 1)), plane_first.eq(plane_last)]
             m.d.sync += plane_last.eq(Mux(plane_last, tile.planes == 1, plane_left == 2))
             with m.If(plane_last):
-                m.d.sync += [channel.eq(channel + 1), address.eq(address + 1)]
+                m.d.sync += [channel.eq(channel + 1), address.eq(address + 1), parameter.eq(parameter + 1)]
             m.d.sync += near_end.eq(left == 3)
             with m.If(near_end):
                 m.d.sync += self.finished.eq(1)
@@ -124,6 +125,7 @@ class ComputeCounter(wiring.Component):
                 self.finished.eq(0),
                 left.eq(following.words),
                 weight.eq(following.weight_address),
+                parameter.eq(following.weight_address),
                 plane_left.eq(following.planes),
                 plane_last.eq(following.planes == 1),
                 is_qkv.eq(following.destination == isa.Destination.QKV),

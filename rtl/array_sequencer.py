@@ -13,6 +13,7 @@ from amaranth.lib.wiring import In, Out
 from rtl.array_counters import ComputeCounter, FillCounter
 from rtl.array_steps import Post, Step, StepSource, TilePayload
 from rtl.config import AcceleratorConfig
+from rtl.program import isa
 from rtl.row_bus import ComputeCommand, FillCommand, RowTiming
 from rtl.units.protocol import delay
 
@@ -106,11 +107,17 @@ class ArraySequencer(wiring.Component):
 
     def _free_passes(self, m, loading, load, step, ending):
         """One bit per pass: no step on it is filled, computed or in flight. A pass is taken by `load`; its countdown starts with the
-        last word, one cycle late. Registers."""
+        last word, one cycle late. Registers. Logits are in no row's memory: their steps take no pass."""
         longest = self.timing.hazard + self.timing.finish + 1
         ended, ended_pass, statistics = Signal(), Signal.like(step.pass_index), Signal()
         loaded, loaded_pass = Signal(), Signal.like(step.pass_index)
-        m.d.sync += [loaded.eq(load), loaded_pass.eq(loading.pass_index), ended.eq(ending), ended_pass.eq(step.pass_index), statistics.eq(step.tile.statistics)]
+        m.d.sync += [
+            loaded.eq(load & (loading.tile.destination != isa.Destination.LOGITS)),
+            loaded_pass.eq(loading.pass_index),
+            ended.eq(ending & (step.tile.destination != isa.Destination.LOGITS)),
+            ended_pass.eq(step.pass_index),
+            statistics.eq(step.tile.statistics),
+        ]
         free = []
         for index in range(self.config.passes):
             countdown = Signal(range(longest + 1), name=f"hazard_{index}")

@@ -81,7 +81,7 @@ class BundleEmitter(Emitter):
             self.placed[tile] = self.window.add(memory.pack_parameters(linear)), self.window.add(words), stride
         parameters, words_at, stride = self.placed[tile]
         self.emit(Opcode.LOAD, waits, Counter.TILE_LOADED, f"{name} parameters", window=Window.WEIGHTS, target=LoadTarget.PARAMETER,
-                  offset=parameters, items=tile.words, address=address)  # fmt: skip
+                  offset=parameters, items=linear.outputs, address=address)  # fmt: skip
         self.emit(Opcode.STREAM, waits, Counter.TILE_STREAMED, f"{name} weights", offset=words_at, stride=stride, items=tile.words,
                   address=address)  # fmt: skip
         return address

@@ -50,7 +50,8 @@ class Window(enum.IntEnum):
 class LoadTarget(enum.IntEnum):
     """Where LOAD puts its items, and how wide an item is in memory.
 
-    PARAMETER: 64 bits: multiplier [0:16], shift code [16:18] (index into REQUANTIZE_SHIFTS), bias [18:45] signed.
+    PARAMETER: one per output channel, whatever its planes; a tile's first is at its ``weight_address``. 64 bits:
+    multiplier [0:16], shift code [16:18] (index into REQUANTIZE_SHIFTS), bias [18:45] signed.
     NORM: 32 bits: gamma [0:16] signed, beta [16:32] signed. TABLE: 8 bits, ``address`` = set * 256 + index.
     POSITION: 128 bits, a beat of 8 rows, written to the residual memories of ``image``. Channels from ``address`` on, outermost; then
     passes; then groups of 16 rows (``ceil(rows / 16)``); then parity. Even beat (first): s16 of rows 16g + 0, 2, ... 14, row 16g + 2k in

@@ -58,11 +58,11 @@ def pack_weights(linear: Linear, config: AcceleratorConfig) -> tuple[bytes, int]
 
 
 def pack_parameters(linear: Linear) -> bytes:
-    """Requantizer parameters, 8 bytes per weight word: all planes of one output carry the same item."""
+    """Requantizer parameters, 8 bytes per output."""
     codes = np.searchsorted(REQUANTIZE_SHIFTS, linear.shift).astype(np.int64)
     bias = linear.bias.astype(np.int64) & ((1 << BIAS_BITS) - 1)
     items = linear.multiplier.astype(np.int64) | codes << MULTIPLIER_BITS | bias << (MULTIPLIER_BITS + 2)
-    return np.repeat(items, linear.planes).astype("<u8").tobytes()
+    return items.astype("<u8").tobytes()
 
 
 def pack_norm(norm: Norm) -> bytes:

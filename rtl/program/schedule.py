@@ -176,6 +176,8 @@ class _Array:
         length = max(payload["words"], self.timing.finish + 2) if statistics else payload["words"]
         account.update({"compute": payload["words"], "fill": length - payload["words"]})
         self.compute_end = compute_start + length
+        if payload["destination"] == Destination.LOGITS:  # in no row's memory
+            return fill_start
         self.readable[index] = compute_start + payload["words"] + self.timing.hazard + (self.timing.finish if statistics else 0)
         return fill_start
 

@@ -130,7 +130,8 @@ class Executor(Machine):
 
     def _reads(self, p: dict[str, int]) -> list[tuple[str, slice]]:
         words = slice(p["weight_address"], p["weight_address"] + p["words"])
-        reads = [] if p["mask"] == Mask.ALL else [("words", words), ("parameters", words)]
+        parameters = slice(p["weight_address"], p["weight_address"] + p["words"] // p["planes"])
+        reads = [] if p["mask"] == Mask.ALL else [("words", words), ("parameters", parameters)]
         if p["source"] == Source.NORMALIZED:
             reads.append(("norms", slice(p["norm_address"], p["norm_address"] + p["activations"])))
         if p["table_enable"]:

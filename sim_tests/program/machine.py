@@ -114,7 +114,7 @@ class Machine:
         slots = np.arange(p["first_pass"] * rows, (p["first_pass"] + p["passes"]) * rows)
         raw = self._horner(p, self._fill(p, image, slots))
         first = p["weight_address"]
-        multiplier, shift, bias = self.parameters[first : first + p["words"] : p["planes"]].T
+        multiplier, shift, bias = self.parameters[first : first + p["words"] // p["planes"]].T
         if p["accumulate"] in (Accumulate.MIDDLE, Accumulate.LAST):
             raw = raw + self.accumulator[np.ix_(slots, np.arange(raw.shape[1]))]
             self.accumulator[slots, : raw.shape[1]] = UNKNOWN

@@ -12,14 +12,12 @@ from model.graph import DeitShape
 from rtl.array_sequencer import ArraySequencer
 from rtl.config import AcceleratorConfig
 from rtl.program.isa import PAYLOAD, Accumulate, Destination, Mask, Opcode, Source
-from rtl.row_bus import RowTiming, WriteKind
+from rtl.row_bus import WriteKind
+from rtl.row_units import RowUnits
 
 SHAPE = DeitShape(name="s", bits=8, image_size=28, channels=1, patch_size=7, embed_dim=64, depth=1, heads=4, hidden_dim=256, classes=10)
 CONFIG = AcceleratorConfig(shape=SHAPE, rows=6, inputs=64, lanes=6, tile_words=192)
-TIMING = RowTiming(
-    fill_statistics=3, fill_gamma=4, fill_activation=6, fill_write=7, compute_delay=20, plane=6, bias=8, multiplier=8, shift=12,
-    limits=13, result=15, write=16, finish=60,
-)  # fmt: skip
+TIMING = RowUnits(CONFIG).timing
 DRAIN = 40
 
 
@@ -113,7 +111,11 @@ def random_tile(rng: random.Random) -> dict[str, int]:
         heads = rng.randint(1, 3)
         return tile(**fields, heads=heads, words=3 * heads * SHAPE.head_dim, key_value_head=rng.randrange(5), accumulate=0)
     fields |= dict(planes=rng.choice([1, 8]), accumulate=rng.choice(list(Accumulate)), mask=rng.choice(list(Mask)))
-    fields |= dict(statistics=int(destination == Destination.RESIDUAL and rng.random() < 0.5), source_channel=rng.choice([0, 64]), source_image=rng.randrange(2))
+    fields |= dict(
+        statistics=int(destination == Destination.RESIDUAL and rng.random() < 0.5),
+        source_channel=rng.choice([0, 64]),
+        source_image=rng.randrange(2),
+    )
     return tile(**fields, words=fields["planes"] * rng.randint(3, 20))
 
 
@@ -128,6 +130,7 @@ def test_every_command(gap: float, seed: int) -> None:
         only = fields["accumulate"] in (Accumulate.FIRST, Accumulate.MIDDLE)
         last = plane == fields["planes"] - 1
         assert got["weight_address"] == fields["weight_address"] + word
+        assert got["parameter_address"] == fields["weight_address"] + channel
         assert (got["image"], got["pass_index"], got["bank"]) == (image, pass_index, index % 2)
         assert (got["plane_first"], got["plane_last"]) == (plane == 0, last)
         assert got["store"] == (last and only) and got["accumulator_address"] == channel
@@ -172,9 +175,18 @@ def test_full_rate_and_timing() -> None:
         last_word[number] = cycle, got["statistics_last"]
 
 
+def test_logits_take_no_pass() -> None:
+    """Tiles of logits all run on pass 0, and yet follow without a gap: nothing that they write is filled."""
+    found = run([tile(words=90, destination=Destination.LOGITS, passes=1, images=2)] * 3, 0.0, 1)
+    cycles = [cycle for cycle, _ in found.computes]
+    assert cycles == list(range(cycles[0], cycles[0] + 6 * 90))
+
+
 def test_post_and_minimum() -> None:
     """The post comes `drain` cycles after the last word; short steps that gather statistics are stretched."""
-    found = run([tile(words=20, statistics=1, activations=16), tile(words=20, statistics=1, activations=16, passes=1, first_pass=2)], 0.0, 1)
+    found = run(
+        [tile(words=20, statistics=1, activations=16), tile(words=20, statistics=1, activations=16, passes=1, first_pass=2)], 0.0, 1
+    )
     starts = [cycle for cycle, got in found.computes if got["statistics_first"]]
     assert starts[1] - starts[0] == starts[2] - starts[1] == TIMING.finish + 2
     assert found.posts[0][0] == starts[2] + 19 + DRAIN
