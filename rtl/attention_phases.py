@@ -81,7 +81,9 @@ class PhaseSequence(wiring.Component):
         with m.If(self.done):
             m.d.sync += self.busy.eq(0)
         with m.If(start):
-            m.d.sync += [self.busy.eq(1), phase.eq(_Phase.LOAD), left.eq(config.load_cycles - 1)]
+            m.d.sync += [self.busy.eq(1), phase.eq(_Phase.LOAD)]
+        with m.If(began):
+            m.d.sync += [left.eq(config.load_cycles - 2), end.eq(0)]
         self._following(m, phase, following, length)
         self._jobs(m, began, end & ~hold)
         return m

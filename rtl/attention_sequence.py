@@ -59,11 +59,10 @@ class QueryLoad(wiring.Component):
         lane, chunk = Signal(range(lanes)), Signal(range(chunks))
         pass_index, address = Signal(config.pass_bits), Signal(config.channel_bits)
         word = Signal(config.operand_bits)
-        padding = (lane == 0) & (chunk >= config.chunks.count(lanes))
+        whole = config.chunks.count(lanes)  # chunks without padding, the first ones
         enable = Signal()
         m.d.comb += [
             last.eq(lane == lanes - 1),
-            enable.eq(active & ~padding),
             self.act_read.enable.eq(enable),
             self.act_read.pass_index.eq(pass_index),
             self.act_read.address.eq(address),
@@ -71,13 +70,13 @@ class QueryLoad(wiring.Component):
             self.pack.valid.eq(delayed(m, active & last, 2)),
             self.pack.address.eq(delayed(m, Mux(active, word, 0), 2)),
         ]
-        m.d.sync += [lane.eq(Mux(last, 0, lane + 1)), address.eq(address + enable)]
+        m.d.sync += [lane.eq(Mux(last, 0, lane + 1)), address.eq(address + enable), enable.eq(active)]
         with m.If(last):
-            m.d.sync += [word.eq(word + 1), chunk.eq(chunk + 1)]
+            m.d.sync += [word.eq(word + 1), chunk.eq(chunk + 1), enable.eq(active & (chunk + 1 < whole))]
             with m.If(chunk == chunks - 1):
                 m.d.sync += active.eq(0)
         with m.If(self.start):
-            m.d.sync += [active.eq(1), lane.eq(0), chunk.eq(0), word.eq(Mux(self.bank, chunks, 0))]
+            m.d.sync += [active.eq(1), enable.eq(whole > 0), lane.eq(0), chunk.eq(0), word.eq(Mux(self.bank, chunks, 0))]
             m.d.sync += [pass_index.eq(self.pass_index), address.eq(self.address)]
         return m
 
@@ -110,16 +109,19 @@ class ScanSequence(wiring.Component):
         active, first, last, block_end = (Signal(name=name) for name in ("active", "first", "last", "block_end"))
         slot, left, word = Signal(config.slot_bits), Signal(range(config.lanes)), Signal(config.operand_bits)  # left: slots of this block
         group, next_rows = Signal(range(max(2, config.groups))), Signal(range(config.lanes))
+        within, last_key = Signal(), Signal(config.slot_bits)
         partial = config.group_rows[-1] != config.lanes
         m.d.comb += [
             self.scan.start.eq(first),
             self.scan.slot.eq(slot),
-            self.numerator_valid.eq(delayed(m, active & (slot < self.keys), 1)),
+            self.numerator_valid.eq(delayed(m, active & within, 1)),
             self.total_first.eq(delayed(m, first, 3)),
             self.pack.valid.eq(delayed(m, block_end, 4)),
             self.pack.address.eq(delayed(m, Mux(active, word, 0), 4)),
         ]
         m.d.sync += [
+            last_key.eq(self.keys - 1),
+            within.eq(within & (slot != last_key)),
             slot.eq(slot + 1),
             left.eq(left - 1),
             first.eq(self.start),
@@ -133,7 +135,7 @@ class ScanSequence(wiring.Component):
             m.d.sync += active.eq(0)
         with m.If(self.start):
             numerators = 2 * len(config.chunks)
-            m.d.sync += [active.eq(1), slot.eq(0), left.eq(config.lanes - 1), group.eq(0)]
+            m.d.sync += [active.eq(1), within.eq(1), slot.eq(0), left.eq(config.lanes - 1), group.eq(0)]
             m.d.sync += word.eq(Mux(self.bank, numerators + config.blocks, numerators))
         self._divide(m, delayed(m, last, 3))
         return m

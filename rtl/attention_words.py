@@ -160,10 +160,13 @@ class WordSequence(wiring.Component):
             wrote.pass_index.eq(Mux(even, pass_index, odd_pass)),
             wrote.address.eq(Mux(even, channel, odd_channel)),
         ]
-        known = Signal.like(self.bus.score)
+        known, checked = Signal.like(score), Signal.like(score)
+        within = Signal()
         m.d.sync += [
-            known.valid.eq(score.valid & (score.slot < self.keys)),
+            known.eq(score),
             known.first.eq(score.slot == 0),
-            known.slot.eq(score.slot),
+            within.eq(score.slot < self.keys[: len(score.slot) + 1]),
+            checked.eq(known),
+            checked.valid.eq(known.valid & within),
         ]
-        m.d.comb += [self.bus.score.eq(delayed(m, known, wait - 2)), self.bus.output.eq(delayed(m, wrote, wait - 1))]
+        m.d.comb += [self.bus.score.eq(delayed(m, checked, wait - 3)), self.bus.output.eq(delayed(m, wrote, wait - 1))]
