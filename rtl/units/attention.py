@@ -42,7 +42,7 @@ class Attention(wiring.Component):
 
     Resources
     ---------
-    DeiT-base size at 6 bits (66 rows, 22 lanes), yosys, before place-and-route: 350 LUT (230 logic, 120 operand memory), 555 FF,
+    DeiT-base size at 6 bits (66 rows, 22 lanes), yosys, before place-and-route: 352 LUT (232 logic, 120 operand memory), 554 FF,
     24 DSP48E2 (22 products, 2 scales), half a block RAM (scores). The hop register of the bus, 473 FF, is the row's.
     """
 

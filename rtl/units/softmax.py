@@ -1,6 +1,9 @@
 """`Softmax`: scores in, numerators and their sum out, one row, one job after another."""
 
-from amaranth.hdl import Array, Const, Module, Mux, Signal, signed
+from functools import reduce
+from operator import or_
+
+from amaranth.hdl import Const, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -49,6 +52,10 @@ class Softmax(wiring.Component):
     ------
     ``scan.start`` may come one cycle after the last score of its job. The scores of the next job may be written as soon as their
     slots are scanned (in the same cycle or later): a score memory of one job is enough.
+
+    Resources
+    ---------
+    In yosys' mapping the exponential is the row unit's deepest stage: 4 LUT levels, 2.5 ns, where two would do.
     """
 
     def __init__(self, *, slots, tokens):
@@ -100,4 +107,5 @@ class Softmax(wiring.Component):
                 truth = Const(sum((value >> bit & 1) << index for index, value in enumerate(values)), len(values))
                 m.d.comb += entry[bit].eq(truth.bit_select(distance[:_TABLE_BITS], 1))
             entries.append(entry)
-        return Array(entries)[distance[_TABLE_BITS:]]
+        chosen = (entry & (distance[_TABLE_BITS:] == index).replicate(len(entry)) for index, entry in enumerate(entries))
+        return reduce(or_, chosen)  # gates: multiplexers would move into the register's reset, behind `in_range`
