@@ -5,6 +5,7 @@ from __future__ import annotations
 from amaranth import Array, Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
 
 from rtl.attention_bus import attention_bus
 from rtl.attention_config import AttentionConfig
@@ -110,7 +111,7 @@ class Row(wiring.Component):
     def _addressed(self, m, load):
         """Whether the load bus addressed this row in the cycle before."""
         taken, group = Signal(), Mux(load.upper[0], load.group_1, load.group_0)
-        m.d.sync += taken.eq(load.lanes[0] & (group == self.index // LANES))
+        m.d.sync += taken.eq(load.lanes[0] & (group == self.index[exact_log2(LANES) :]))
         return taken
 
     def _fill(self, m, bus, residuals, activations):

@@ -74,6 +74,9 @@ class Accumulate(wiring.Component):
     written in cycle 3, so the same place may come again after 3 cycles (a tile has more words than that).
     Horner's rule and the dot product's last subtraction are one DSP slice.
 
+    Resources of DeiT-base, yosys, before place-and-route: 27 LUT (and an inverter per bit of ``minus`` where no LUT stands before it),
+    27 FF, 1 DSP48E2, 2.5 BRAM36 at 6 bits, 3 at 8; 1 LUT level and a carry chain behind the block RAM, 1.9 ns in our model.
+
     Source: model/integer.py, plane weights; shared schedule: K-tiles accumulated in the row.
     """
 

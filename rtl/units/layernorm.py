@@ -80,7 +80,8 @@ class LayerNormNormalize(wiring.Component):
     ------
     InputError : bits out of range.
 
-    Resources, bits = 8, yosys, before place-and-route: 49 LUT, 91 FF, 2 DSP48E2; slowest stage 2.1 ns in our model.
+    Resources, bits = 8, 3 choices, yosys, before place-and-route: 38 LUT, 123 FF, 2 DSP48E2; at most 2 LUT levels, 1.5 ns in our
+    model.
 
     Source: model/integer.py, layernorm.
     """

@@ -120,6 +120,9 @@ class LayerNormStatistics(wiring.Component):
     ------
     InputError : embed_dim or tokens out of range.
 
+    Resources, embed_dim = 768, 8 tokens, yosys, before place-and-route: 87 LUT (32 memory), 146 FF, 2 DSP48E2; at most 2 LUT levels and a
+    carry chain, 1.6 ns in our model.
+
     Source: model/integer.py, layernorm_statistics.
     """
 

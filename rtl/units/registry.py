@@ -48,7 +48,7 @@ def load(target: str) -> Any:
 
 def _attention_defaults() -> dict[str, Any]:
     config = load("rtl.attention_config:AttentionConfig")
-    return {"config": config(bits=8, rows=6, lanes=6, head_dim=16, heads=4, tokens=17, passes=3)}
+    return {"config": config(bits=8, rows=6, lanes=6, head_dim=16, heads=4, tokens=17, passes=3, key_value_heads=4)}
 
 
 def _entry(unit: str, name: str, defaults, reference: str, *, bench: str | None = None) -> UnitEntry:
