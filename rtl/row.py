@@ -110,8 +110,11 @@ class Row(wiring.Component):
 
     def _addressed(self, m, load):
         """Whether the load bus addressed this row in the cycle before."""
-        taken, group = Signal(), Mux(load.upper[0], load.group_1, load.group_0)
-        m.d.sync += taken.eq(load.lanes[0] & (group == self.index[exact_log2(LANES) :]))
+        taken, differs, arriving = Signal(), Signal(4), self.i_load
+        m.d.sync += [
+            differs.eq(Mux(arriving.upper[0], arriving.group_1, arriving.group_0) ^ self.index[exact_log2(LANES) :]),
+            taken.eq(load.lanes[0] & ~differs.any()),
+        ]
         return taken
 
     def _fill(self, m, bus, residuals, activations):

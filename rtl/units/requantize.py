@@ -140,11 +140,16 @@ class Requantize(wiring.Component):
 
     def _ranges(self, m, shifted):
         """Per code of ``limits``, whether a 16-bit value is inside, a cycle later."""
-        zero = {bits: Signal(name=f"zero_above_{bits}", reset_less=True) for bits in sorted({self.config.bits, 7, 8})}
-        ones, some = Signal(name="ones_above_7", reset_less=True), Signal(name="some_below_7", reset_less=True)
-        m.d.sync += [flag.eq(~shifted[bits:].any()) for bits, flag in zero.items()]
-        m.d.sync += [ones.eq(shifted[7:].all()), some.eq(shifted[:7].any())]
-        return [1, zero[self.config.bits], zero[8], zero[7] | (ones & some)]
+        names = ("high", "middle", "seventh", "ones", "some")
+        high, middle, seventh, ones, some = (Signal(name=f"range_{name}", reset_less=True) for name in names)
+        m.d.sync += [
+            high.eq(shifted[8:].any()),
+            middle.eq(shifted[self.config.bits : 8].any()),
+            seventh.eq(shifted[7]),
+            ones.eq(shifted[7:].all()),
+            some.eq(shifted[:7].any()),
+        ]
+        return [1, ~(high | middle), ~high, ~(high | seventh) | (ones & some)]
 
     def _rails(self, m, negative):
         """The limit to put in the place of a value that does not fit. Bits that are equal in every range share a register."""
