@@ -9,14 +9,14 @@ from amaranth.lib import wiring
 
 
 class AlwaysReadyShell(wiring.Component):
-    """``unit`` without its constant ports: stream ``i`` becomes ``i__payload`` and ``i__valid``."""
+    """``unit`` without its constant ports: stream ``i`` becomes ``i__payload`` and ``i__valid``. Outputs in ``left_open`` are left out."""
 
-    def __init__(self, unit: wiring.Component) -> None:
+    def __init__(self, unit: wiring.Component, left_open: tuple[str, ...] = ()) -> None:
         self.unit = unit
         self._ports = {}
         members = {}
         for path, member, value in unit.signature.flatten(unit):
-            if isinstance(value, Const):
+            if isinstance(value, Const) or path[0] in left_open:
                 continue
             name = "__".join(map(str, path))
             self._ports[name] = (member, Value.cast(value))
