@@ -158,7 +158,7 @@ class RowFeeder(wiring.Component):
             bus.partial_write.address.eq(delayed(m, partial, 2, "partial_address")),
             bus.limits.eq(limits),
             bus.residual_pass.eq(delayed(m, read.pass_index, 1, "residual_pass")),
-            bus.mask.eq(Cat(result.mask >= Mask.ROW_0, result.mask >= Mask.ROWS_0_1, result.mask == Mask.ALL)),
+            bus.mask.eq(Cat(before.mask >= Mask.ROW_0, before.mask >= Mask.ROWS_0_1, before.mask == Mask.ALL)),
             bus.table_set.eq(result.table_set),
             bus.write.kind.eq(write.kind),
             bus.write.valid.eq(self._who_writes(write)),

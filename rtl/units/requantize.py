@@ -70,6 +70,7 @@ class Requantize(wiring.Component):
     multiplier : In(unsigned 16), cycle 0
     shift : In(2), cycle 0: index into `model.integer.REQUANTIZE_SHIFTS`. Its half goes with the operands; the unit keeps it for the shift
     limits : In(2), cycle 6: a code of `Limits`
+    zero : In(1), cycle 7: the result is 0
     o : Out(stream of unsigned 16): raw two's complement
 
     Timing
@@ -86,7 +87,7 @@ class Requantize(wiring.Component):
     Source: model/integer.py, requantize.
     """
 
-    OFFSETS = {"bias": 0, "multiplier": 0, "shift": 0, "limits": MultiplyAdd.latency + 2}
+    OFFSETS = {"bias": 0, "multiplier": 0, "shift": 0, "limits": MultiplyAdd.latency + 2, "zero": MultiplyAdd.latency + 3}
     latency = MultiplyAdd.latency + 4
 
     def __init__(self, config: RequantizeConfig):
@@ -98,6 +99,7 @@ class Requantize(wiring.Component):
                 "multiplier": In(integer.MULTIPLIER_BITS),
                 "shift": In(2),
                 "limits": In(2),
+                "zero": In(1),
                 "o": Out(stream.Signature(OUTPUT_BITS, always_ready=True)),
             }
         )
@@ -117,6 +119,8 @@ class Requantize(wiring.Component):
         kept, fits = delay(m, shifted, 2, name="value"), Signal(reset_less=True)
         m.d.sync += fits.eq(~over & Array(self._ranges(m, shifted))[self.limits])
         m.d.sync += self.o.payload.eq(Mux(fits, kept, self._rails(m, delay(m, negative, 1, name="negative"))))
+        with m.If(self.zero):
+            m.d.sync += self.o.payload.eq(0)
         m.d.comb += self.o.valid.eq(delay(m, self.i_accumulator.valid, self.latency, name="valid", reset=True))
         return m
 

@@ -52,6 +52,9 @@ async def matches_model(dut, data: str, stall: str) -> None:
     offsets = parameters["offsets"]
     columns = {port: (values[port], offsets[port]) for port in ("bias", "multiplier", "shift", "limits")}
     columns["i_accumulator__payload"] = (values["accumulator"], 0)
+    zero = [rng.random() < 0.1 for _ in expected]
+    columns["zero"] = (zero, offsets["zero"])
+    expected = [0 if masked else value for masked, value in zip(zero, expected, strict=True)]
     await check_pipeline(
         dut,
         stream="i_accumulator",

@@ -27,7 +27,7 @@ def test_requantize_icarus(icarus: str) -> None:
 
 def test_published_timing() -> None:
     assert Requantize.latency == 8
-    assert Requantize.OFFSETS == {"bias": 0, "multiplier": 0, "shift": 0, "limits": 6}
+    assert Requantize.OFFSETS == {"bias": 0, "multiplier": 0, "shift": 0, "limits": 6, "zero": 7}
 
 
 @pytest.mark.parametrize("bits", [0, 9])
