@@ -287,7 +287,7 @@ class Accelerator(wiring.Component):
             logits.value_0.eq(results[0].value),
             logits.value_1.eq(results[min(1, self.config.rows - 1)].value),
             logits.read_address.eq(dma.logit_address),
-            dma.logit.eq(logits.read_value),
+            dma.logits.eq(logits.read_value),
         ]
 
     def _trace(self, m, dispatcher, sequencer, attention):

@@ -11,7 +11,8 @@ from rtl.array_steps import Post
 from rtl.bus.axi import BEAT, BEATS_BITS, REQUEST, WRITE_BEAT
 from rtl.config import AcceleratorConfig
 from rtl.loader import ITEM_BITS, Loader
-from rtl.logit_store import LOGIT_ADDRESS_BITS, LogitStore
+from rtl.logit_memory import BANKS, BEAT_ADDRESS_BITS
+from rtl.logit_store import LogitStore
 from rtl.program import isa
 from rtl.row_bus import LoadBus
 from rtl.row_feeder import NormPair, Parameter, memory_write
@@ -36,7 +37,7 @@ class DmaEngine(wiring.Component):
     i : stream of {opcode, payload, post}        windows : bases and byte limits        clear : abandons everything
     o_read, i_beats : to and from the AXI reader        o_write, o_beats, write_done : to and from the AXI writer
     write_parameter, write_norm, load, hold_position, hold_pixel : see `rtl.loader.Loader`
-    logit_address, logit : the logit memory's read port, {image, index}, one cycle
+    logit_address, logits : the logit memory's read port, one cycle
     post, done : strobes, ``done`` for END        progress : an item moved
     error : DmaError, held until clear; nothing is transferred after it
 
@@ -64,8 +65,8 @@ class DmaEngine(wiring.Component):
                 "load": Out(LoadBus),
                 "hold_position": In(1),
                 "hold_pixel": In(1),
-                "logit_address": Out(LOGIT_ADDRESS_BITS),
-                "logit": In(16),
+                "logit_address": Out(BEAT_ADDRESS_BITS),
+                "logits": In(16 * BANKS),
                 "post": Out(Post),
                 "done": Out(1),
                 "error": Out(2),
@@ -121,7 +122,7 @@ class DmaEngine(wiring.Component):
             self.write_norm.eq(loader.write_norm),
             self.load.eq(loader.load),
             store.write_done.eq(self.write_done),
-            store.logit.eq(self.logit),
+            store.logits.eq(self.logits),
             self.logit_address.eq(store.logit_address),
         ]
         m.d.sync += self.progress.eq(loader.progress | self.o_beats.valid)

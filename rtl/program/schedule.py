@@ -32,7 +32,7 @@ from rtl.program.memory import BEAT_BYTES
 #: What the array does in a cycle, or waits for: the names of the accelerator's own account.
 KINDS = ("compute", "fill", "hazard", "weights", "attention", "input", "key_value", "drain")
 #: Cycles per logit: eight in 18.
-STORE_CYCLES = 18 / 8
+STORE_CYCLES = 4 / 8
 ITEM_BYTES = {LoadTarget.PARAMETER: 8, LoadTarget.NORM: 4, LoadTarget.TABLE: 1, LoadTarget.POSITION: 16, LoadTarget.PIXEL: 1}
 
 

@@ -143,7 +143,8 @@ class Bench:
         dut.o_write__ready.value, dut.o_beats__ready.value = ready
         dut.write_done.value = int(self._answer == self.cycle)
         await RisingEdge(dut.clk)
-        logit = logit_at(int(dut.logit_address.value))
+        beat, image = int(dut.logit_address.value) & 511, int(dut.logit_address.value) >> 9
+        logits = sum(logit_at(8 * beat + k | image << 12) << 16 * k for k in range(8))
         self._watch_store(ready)
         for name, writes in (("write_parameter", self.parameters), ("write_norm", self.norms)):
             word = int(getattr(dut, name).value)
@@ -162,7 +163,7 @@ class Bench:
         self._held = holds
         self.cycle += 1
         await FallingEdge(dut.clk)
-        dut.logit.value = logit
+        dut.logits.value = logits
 
     def _watch_store(self, ready: list[int]) -> None:
         dut = self.dut
@@ -185,7 +186,7 @@ def logit_at(address: int) -> int:
 
 async def begin(dut, **stalls) -> Bench:
     idle_stream(dut, sources=("i", "i_beats"), sinks=("o_read", "o_write", "o_beats"))
-    for name in ("clear", "write_done", "hold_position", "hold_pixel", "logit"):
+    for name in ("clear", "write_done", "hold_position", "hold_pixel", "logits"):
         getattr(dut, name).value = 0
     windows = [WINDOWS[window][0] | WINDOWS[window][1] << 40 for window in Window]
     dut.windows.value = sum(window << 72 * index for index, window in enumerate(windows))
