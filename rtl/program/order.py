@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from model.graph import DeitGraph
 from rtl.config import AcceleratorConfig
-from rtl.program.tiling import Attend, Tile, attends, block_tiles, head_tiles, patch_tiles, qkv_tiles
+from rtl.program.tiling import Attend, Tile, attends, block_tiles, head_tiles, joined, patch_tiles, qkv_tiles
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +53,12 @@ class _Cut:
 
     def attention(self, layer: int, image: int, alone: bool) -> Iterator[Run]:
         """QKV tiles and ATTENDs."""
-        pairs = self.qkv[layer]
-        items = [item for pair in pairs for item in pair] if alone else [item for kind in zip(*pairs, strict=True) for item in kind]
+        tiles, attends = zip(*self.qkv[layer], strict=True)
+        if alone:  # the first heads at once, the others, which wait for the first, in one go
+            first, *others = attends
+            items = (tiles[0], first, *tiles[1:], *([joined(others)] if others else []))
+        else:
+            items = (*tiles, *attends)
         yield from (Run(item=item, image=image, alone=alone) for item in items)
 
 

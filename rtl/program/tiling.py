@@ -154,6 +154,13 @@ def attends(layer: Layer, index: int, config: AcceleratorConfig) -> Iterator[Att
         yield Attend(name=f"{index}.attend[{number}]", layer=layer, heads=heads, writes=(write,))
 
 
+def joined(parts: list[Attend]) -> Attend:
+    """Adjacent groups of heads as one."""
+    first, last = parts[0], parts[-1]
+    write = replace(first.writes[0], count=sum(part.writes[0].count for part in parts))
+    return replace(first, heads=range(first.heads.start, last.heads.stop), writes=(write,))
+
+
 def block_tiles(layer: Layer, index: int, config: AcceleratorConfig) -> Iterator[Tile]:
     """Projection and feed-forward."""
     yield _tile(
