@@ -1,14 +1,14 @@
 """`PhaseSequence`: which job is in which phase of the attention, and when."""
 
-from amaranth.hdl import Array, Const, Module, Mux, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib import enum as amaranth_enum
 from amaranth.lib.wiring import In, Out
-from amaranth.utils import bits_for
 
+from rtl.arith.constant_table import constant_table
 from rtl.attention_bus import AttendCommand, read_layout
 
-__all__ = ["PhaseSequence", "constant_table", "job_layout"]
+__all__ = ["PhaseSequence", "job_layout"]
 
 
 class _Phase(amaranth_enum.Enum):
@@ -149,13 +149,3 @@ class PhaseSequence(wiring.Component):
                 ]
                 with m.If(last_head):
                     m.d.sync += job.valid.eq(0)
-
-
-def constant_table(m, values, index, name):
-    """``values[index]`` as LUTs; an index beyond the list, which a legal command does not have, gives any of them."""
-    bits = bits_for(len(values) - 1)
-    padded = [*values, *[values[-1]] * ((1 << bits) - len(values))]
-    width = bits_for(max(values))
-    entry = Signal(width, name=name)
-    m.d.comb += entry.eq(Array(Const(value, width) for value in padded)[index[:bits]])
-    return entry

@@ -15,7 +15,7 @@ from amaranth.utils import ceil_log2
 
 from model.integer import BIAS_BITS, MULTIPLIER_BITS
 from rtl.config import AcceleratorConfig
-from rtl.units.layernorm_sequence import statistics_control
+from rtl.statistics_bus import statistics_control
 
 PASS_BITS = 4
 CHANNEL_BITS = 12

@@ -20,7 +20,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "boards": ("boards.*",),
     "ground": ("rtl.errors", "rtl.shapes", "rtl"),
     "leaves": ("rtl.config", "rtl.tech.*", "rtl.arith.*", "rtl.stream.*", "rtl.mem.*", "rtl.bus.*", "rtl.program.isa"),
-    "buses": ("rtl.row_bus", "rtl.attention_config", "rtl.attention_bus"),
+    "buses": ("rtl.row_bus", "rtl.statistics_bus", "rtl.attention_config", "rtl.attention_bus"),
     "units": ("rtl.units.*",),
     "program": ("rtl.program.*", "rtl.plan.*"),
     "accelerator": ("rtl.accelerator",),
@@ -47,7 +47,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
 }
 # Packages of others, beside the standard library and numpy.
 PACKAGES: dict[str, tuple[str, ...]] = {
-    "networks": ("torch", "rich"),
+    "networks": ("torch", "safetensors", "rich"),
     "numbers": ("rich", "skimage"),
     "boards": ("amaranth", "amaranth_boards"),
     "flow": ("amaranth", "pyosys", "rich"),

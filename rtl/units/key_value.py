@@ -9,9 +9,9 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for
 
+from rtl.arith.constant_table import constant_table
 from rtl.attention_bus import KeyValueKind, collect_layout, read_layout, word_layout
 from rtl.attention_config import READ_LATENCY
-from rtl.attention_phases import constant_table
 
 __all__ = ["KeyValueBank", "KeyValueMemory", "select"]
 

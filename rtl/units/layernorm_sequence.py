@@ -3,29 +3,19 @@
 from __future__ import annotations
 
 from amaranth.hdl import Module, Signal
-from amaranth.lib import data, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from rtl.statistics_bus import statistics_control
 from rtl.tech.dsp_running import Operation, RunningSquares
 from rtl.units.protocol import delay
-from rtl.units.root_divide import RootDivideConfig, RootStep
+from rtl.units.root_divide import RootDivideConfig
 
 #: Cycles after a token's last value. The slice's operands and results, see `LayerNormStatistics`.
 CAPTURE = 1
 MEAN = CAPTURE + 5
 SCALED = MEAN + 5
 RADICAND = SCALED + 5
-
-
-def statistics_control(token_bits: int) -> data.StructLayout:
-    """What a row's statistics do in this cycle.
-
-    valid, first : of the value        square_valid, square_first : the same, `RunningSquares.CONTROL` cycles later
-    sum1, sum2 : the sums are complete: keep them        mean, scaled : the product is -mean2; is embed_dim / 4 * -mean2
-    zero_a, use_d, operation : of `StatisticsProduct`        root : of `RootDivide`        done, token : write the results there
-    """
-    flags = ("valid", "first", "square_valid", "square_first", "sum1", "sum2", "mean", "scaled", "zero_a", "use_d", "done")
-    return data.StructLayout({**dict.fromkeys(flags, 1), "operation": Operation, "root": RootStep, "token": token_bits})
 
 
 def finish_latency(root_divide: RootDivideConfig) -> int:

@@ -11,9 +11,10 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for, ceil_log2
 
 from model import integer
+from rtl.statistics_bus import statistics_control
 from rtl.tech.dsp48e2 import generic
 from rtl.tech.dsp_running import RunningSquares, StatisticsProduct
-from rtl.units.layernorm_sequence import StatisticsSequence, finish_latency, statistics_control
+from rtl.units.layernorm_sequence import StatisticsSequence, finish_latency
 from rtl.units.protocol import delay, require
 from rtl.units.root_divide import RootDivideConfig
 

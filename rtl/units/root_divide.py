@@ -5,23 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from amaranth.hdl import Cat, Module, Signal
-from amaranth.lib import data, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from rtl.statistics_bus import RootStep
 from rtl.units.protocol import require
-
-#: What the adder does in this cycle; see `RootDivide`.
-RootStep = data.StructLayout(
-    {
-        "start": 1,  # forget the old root and limit
-        "clear": 1,  # forget the remainder
-        "shift": 1,  # the sign of the remainder is a digit of the root
-        "add": 1,  # the operand takes part
-        "divide": 1,  # the operand is the root's divisor, else the trial of the next digit
-        "bit": 1,  # of the dividend
-        "head": 1,  # this digit of the quotient lies above its range
-    }
-)
 
 
 @dataclass(frozen=True, kw_only=True)
