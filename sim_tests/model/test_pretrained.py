@@ -1,10 +1,9 @@
 """timm's and Facebook's checkpoint files: read in both formats, converted to the integer graph, refused in one line."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from model import data, zoo
 from model.configs import CONFIGS, DeiTConfig, config_of
@@ -43,16 +42,7 @@ def tensors_of(name: str) -> dict[str, torch.Tensor]:
 
 
 def save_safetensors(path, tensors):
-    """Written from the format's description, with metadata and padding as its library writes them."""
-    names = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64"}
-    header, data = {"__metadata__": {"format": "pt"}}, b""
-    for name, tensor in tensors.items():
-        part = tensor.contiguous().view(torch.uint8).numpy().tobytes() if tensor.numel() else b""
-        header[name] = {"dtype": names[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [len(data), len(data) + len(part)]}
-        data += part
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    path.write_bytes(len(text).to_bytes(8, "little") + text + data)
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, metadata={"format": "pt"})
     return path
 
 
