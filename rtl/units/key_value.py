@@ -80,12 +80,28 @@ class KeyValueBank(wiring.Component):
     def _memory(self, m, name, depth, shape):
         """A memory whose read word is registered once more. Returns its write port's signals and that word.
 
-        It is cut into columns that fill one block RAM each, so that no multiplexer follows them.
+        It is cut into columns that fill one block RAM each, so that no multiplexer follows them; and where that takes fewer of them,
+        into a part of a power of two of words and a rest, and one multiplexer.
         """
         size = shape.size
         write = Signal(data.StructLayout({"en": 1, "addr": bits_for(depth - 1), "data": size}), name=f"{name}_write", reset_less=True)
         word = Signal(shape, name=f"{name}_word", reset_less=True)
-        width = max(_BLOCK_BITS // max(1 << bits_for(depth - 1), _BLOCK_BITS // _WIDEST_COLUMN), 1)
+        top = 1 << (bits_for(depth - 1) - 1)
+        if _columns(top, size) + _columns(depth - top, size) >= _columns(depth, size):
+            m.d.sync += word.eq(self._columns(m, name, depth, size, write, write.en))
+            return write, word
+        place = len(write.addr) - 1
+        rest = Signal()
+        m.d.sync += rest.eq(self.address[place])
+        upper = write.addr[place]
+        low = self._columns(m, name, top, size, write, write.en & ~upper)
+        high = self._columns(m, f"{name}_rest", depth - top, size, write, write.en & upper)
+        m.d.sync += word.eq(Mux(rest, high, low))
+        return write, word
+
+    def _columns(self, m, name, depth, size, write, enable):
+        """Block RAMs side by side, ``depth`` words; the word of the cycle before's address."""
+        words, width = [], _column_width(depth)
         for first in range(0, size, width):
             used = min(width, size - first)
             column = Memory(shape=used, depth=depth, init=[], attrs={"ram_style": "block"})
@@ -93,13 +109,13 @@ class KeyValueBank(wiring.Component):
             write_port, read = column.write_port(), column.read_port()
             m.d.comb += [
                 read.en.eq(1),
-                read.addr.eq(self.address),  # the other kind's address may be out of range: never selected
-                write_port.en.eq(write.en),
-                write_port.addr.eq(write.addr),
+                read.addr.eq(self.address[: len(read.addr)]),  # the other kind's address may be out of range: never selected
+                write_port.en.eq(enable),
+                write_port.addr.eq(write.addr[: len(write_port.addr)]),
                 write_port.data.eq(write.data[first : first + used]),
             ]
-            m.d.sync += word.as_value()[first : first + used].eq(read.data)
-        return write, word
+            words.append(read.data)
+        return Cat(words)
 
     def _keys(self, m):
         config, rows = self.config, self.rows
@@ -174,6 +190,16 @@ class KeyValueBank(wiring.Component):
             write.data.eq(Cat(even, aligned)),
             *(self.value[half][config.lanes - rows + row].eq(word[half][row]) for half in range(2) for row in range(rows)),
         ]
+
+
+def _column_width(depth):
+    """Bits of a word that one block RAM holds at this depth."""
+    return max(_BLOCK_BITS // max(1 << bits_for(depth - 1), _BLOCK_BITS // _WIDEST_COLUMN), 1)
+
+
+def _columns(depth, size):
+    """Block RAMs that words of ``size`` bits take."""
+    return -(-size // _column_width(depth))
 
 
 class KeyValueMemory(wiring.Component):

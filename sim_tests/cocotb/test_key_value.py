@@ -4,6 +4,7 @@ import pytest
 
 from rtl.attention_bus import read_layout
 from rtl.attention_config import AttentionConfig
+from rtl.units import key_value
 from rtl.units.key_value import KeyValueMemory
 from sim_tests.cocotb.runner import run_bench
 
@@ -31,6 +32,16 @@ def bench(sizes: dict, test: str) -> None:
 @pytest.mark.parametrize("name", list(SIZES))
 def test_key_value(name: str) -> None:
     bench(SIZES[name], "collects")
+
+
+def test_memory_in_two_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Block RAMs of 256 bits: 48 words take fewer of them as 32 and 16."""
+    monkeypatch.setattr(key_value, "_BLOCK_BITS", 256)
+    monkeypatch.setattr(key_value, "_WIDEST_COLUMN", 32)
+    sizes = SIZES["three groups"]
+    depth = AttentionConfig(bits=8, **sizes).key_depth
+    assert key_value._columns(depth, 96) > key_value._columns(32, 96) + key_value._columns(depth - 32, 96)
+    bench(sizes, "collects")
 
 
 def test_conflict() -> None:
