@@ -76,5 +76,6 @@ class BeatFifo(wiring.Component):
         with m.If(self.clear):
             m.d.sync += [signal.eq(0) for signal in (inside, some, fetched, valid, stuck, write_at, read_at)]
         if platform == "formal":
-            m.d.comb += [Assert(some == (inside != 0)), Assert(stuck == (fetched & valid))]
+            held = inside + fetched + valid
+            m.d.comb += [Assert(some == (inside != 0)), Assert(stuck == (fetched & valid)), Assert(held <= self.depth)]
         return m

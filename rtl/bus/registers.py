@@ -143,6 +143,7 @@ class ControlRegisters(wiring.Component):
         m.d.comb += ar.ready.eq(~busy)
         taken = ar.valid & ar.ready
         m.d.sync += stage.eq(Cat(taken, stage))
+        self.observed = {"busy": busy, "stage": stage}  # for proofs
         with m.If(taken):
             m.d.sync += [busy.eq(1), address.eq(ar.p.addr[2:])]
         with m.If(r.ready & r.valid):

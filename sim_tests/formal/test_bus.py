@@ -3,7 +3,7 @@
 import types
 
 import pytest
-from amaranth.hdl import Assert, Assume, Module, Mux, Signal, signed
+from amaranth.hdl import Assert, Assume, Cat, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 
 from rtl.bus import axi_reader, axi_writer, burst, registers
@@ -97,6 +97,9 @@ def control(module: types.ModuleType) -> wiring.Component:
     class Checked(module.ControlRegisters):
         def elaborate(self, platform) -> Module:
             m = super().elaborate(platform)
+            # An answer at a time: on its way through the stages, or offered.
+            places = Cat(self.observed["stage"], self.bus.r.valid)
+            m.d.comb += Assert((self.observed["busy"] == places.any()) & (sum(places) <= 1))
             assert_stable(m, "b", self.bus.b)
             assert_stable(m, "r", self.bus.r)
             with m.If(self.commands.start):
@@ -123,7 +126,8 @@ MUTANTS = {
     "writer replaces a waiting beat": (writer, axi_writer, "lengths.r_rdy & (~w.valid | w.ready)", "lengths.r_rdy"),
     "writer writes after an error": (writer, axi_writer, "Mux(halted, 0, self.i.p.strobe)", "self.i.p.strobe"),
     "writer sends data without an address": (writer, axi_writer, "lengths.r_en.eq(move & last)", "lengths.r_en.eq(0)"),
-    "control overwrites a waiting answer": (control, registers, "held & (~r.valid | r.ready)", "held"),
+    "control overwrites a waiting answer": (control, registers, "ar.ready.eq(~busy)", "ar.ready.eq(1)"),
+    "control answers a write before the last": (control, registers, "held_data & (~b.valid | b.ready)", "held_data"),
     "control starts and clears at once": (control, registers, "ones[0] & ~ones[1] &", "ones[0] &"),
 }
 
