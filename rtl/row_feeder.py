@@ -14,6 +14,7 @@ from rtl.program.isa import Mask
 from rtl.row_bus import ComputeCommand, FillCommand, RowTiming, TokenAddress, WriteKind, row_bus, statistics_token_bits
 from rtl.row_units import RowUnits
 from rtl.token_ports import FIELDS, TokenPorts, client_members
+from rtl.units.layernorm_sequence import StatisticsSequence
 
 #: One 64-bit PARAMETER item without its unused top bits.
 Parameter = data.StructLayout({"multiplier": unsigned(MULTIPLIER_BITS), "shift": 2, "bias": signed(BIAS_BITS)})
@@ -145,6 +146,7 @@ class RowFeeder(wiring.Component):
         before = delayed(m, read, timing.result - timing.residual, "before_result")
         result = delayed(m, before, 1, "result")
         write = delayed(m, result, timing.write - timing.result, "write")
+        written = delayed(m, command, timing.write - StatisticsSequence.LEAD, "written")
         m.submodules.statistics = statistics = RowUnits(self.config).statistics.sequence()
         m.d.comb += [
             ports.read.eq(read),
@@ -164,10 +166,10 @@ class RowFeeder(wiring.Component):
             bus.write.valid.eq(self._who_writes(write)),
             bus.write.table_enable.eq(write.table_enable),
             bus.statistics.eq(statistics.control),
-            statistics.valid.eq(write.kind == WriteKind.RESIDUAL),
-            statistics.first.eq(write.statistics_first),
-            statistics.last.eq(write.statistics_last),
-            statistics.token.eq(self._statistics_token(m, write, "written")),
+            statistics.valid.eq(written.kind == WriteKind.RESIDUAL),
+            statistics.first.eq(written.statistics_first),
+            statistics.last.eq(written.statistics_last),
+            statistics.token.eq(self._statistics_token(m, written, "written")),
         ]
         m.d.comb += [getattr(self.result, name).eq(getattr(write, name)) for name in ResultControl.members]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Array, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -16,6 +16,8 @@ CAPTURE = 1
 MEAN = CAPTURE + 5
 SCALED = MEAN + 5
 RADICAND = SCALED + 5
+#: Entries that one LUT holds.
+_TABLE = 64
 
 
 def finish_latency(root_divide: RootDivideConfig) -> int:
@@ -32,13 +34,16 @@ class StatisticsSequence(wiring.Component):
 
     Members
     -------
-    valid, first, last : of the value of this cycle        token : of the token that ends with ``last``
-    control : of this cycle
+    valid, first, last : of the value that comes ``LEAD`` cycles later        token : of the token that ends with ``last``
+    control : of this cycle, from registers
 
     Timing
     ------
-    ``valid`` and ``first`` pass through. `finish_latency` from a ``last`` to the next.
+    `finish_latency` from a ``last`` to the next. What to do is looked up in two tables of 64 cycles, a LUT per bit each, and chosen from
+    in the next cycle.
     """
+
+    LEAD = 2
 
     def __init__(self, root_divide: RootDivideConfig, token_bits: int):
         self.root_divide, self.token_bits = root_divide, token_bits
@@ -47,39 +52,45 @@ class StatisticsSequence(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        control, end = self.control, RADICAND + self.root_divide.latency
-        cycle, token = Signal(range(end + 1)), Signal(self.token_bits)
+        end = RADICAND + self.root_divide.latency
+        assert end < 2 * _TABLE
+        cycle, running, ending, upper = Signal(7), Signal(), Signal(), Signal()
+        token, held = Signal(self.token_bits), Signal(self.token_bits)
+        m.d.sync += [ending.eq(cycle == end - 1), upper.eq(cycle[-1]), held.eq(token)]
         with m.If(self.valid & self.last):
-            m.d.sync += [cycle.eq(1), token.eq(self.token)]
-        with m.Elif(cycle == end):
-            m.d.sync += cycle.eq(0)
-        with m.Elif(cycle != 0):
+            m.d.sync += [cycle.eq(1), running.eq(1), token.eq(self.token)]
+        with m.Elif(ending):
+            m.d.sync += [cycle.eq(0), running.eq(0)]
+        with m.Elif(running):
             m.d.sync += cycle.eq(cycle + 1)
-        m.d.comb += [
-            control.valid.eq(self.valid),
-            control.first.eq(self.first),
-            control.square_valid.eq(delay(m, self.valid, RunningSquares.CONTROL, name="square_valid")),
-            control.square_first.eq(delay(m, self.first, RunningSquares.CONTROL, name="square_first")),
-            control.token.eq(token),
+        halves = []
+        for first in (0, _TABLE):
+            half = Signal(self.control.shape(), name=f"from_{first}")
+            m.d.sync += half.as_value().eq(Array(self._word(now, end) for now in range(first, first + _TABLE))[cycle[:-1]])
+            halves.append(half)
+        m.d.sync += [
+            self.control.eq(Mux(upper, halves[1].as_value(), halves[0].as_value())),
+            self.control.token.eq(held),
         ]
-        with m.Switch(cycle):
-            for now in range(1, end + 1):
-                with m.Case(now):
-                    self._set(m, now, end)
+        for name, value, later in (("valid", self.valid, 0), ("first", self.first, 0), ("square_valid", self.valid, RunningSquares.CONTROL),
+                                   ("square_first", self.first, RunningSquares.CONTROL)):  # fmt: skip
+            m.d.sync += self.control[name].eq(delay(m, value, self.LEAD - 1 + later, name=f"early_{name}"))
         return m
 
-    def _set(self, m, now, end):
-        control = self.control
+    def _word(self, now, end):
+        """The control word of the cycle ``now`` after a token's last value; 0: nothing to do."""
         operations = ((MEAN, Operation.CONSTANT), (SCALED, Operation.NONE), (RADICAND, Operation.C))
         operation = next((code for until, code in operations if now < until), Operation.DOUBLE)
-        m.d.comb += [
-            control.sum1.eq(now == CAPTURE),
-            control.sum2.eq(now == RunningSquares.latency),
-            control.mean.eq(now == MEAN),
-            control.scaled.eq(now == SCALED),
-            control.zero_a.eq(MEAN <= now < SCALED),
-            control.use_d.eq(now >= MEAN),
-            control.operation.eq(operation),
-            control.done.eq(now == end),
-        ]
-        m.d.comb += [control.root[name].eq(int(bit)) for name, bit in self.root_divide.step(now - RADICAND).items()]
+        busy = 0 < now <= end
+        root = self.root_divide.step(now - RADICAND) if busy else {}
+        fields = {
+            "sum1": now == CAPTURE,
+            "sum2": now == RunningSquares.latency,
+            "mean": now == MEAN,
+            "scaled": now == SCALED,
+            "zero_a": MEAN <= now < SCALED,
+            "use_d": busy and now >= MEAN,
+            "done": now == end,
+        }
+        word = {name: int(value) for name, value in fields.items()} | {"root": {name: int(bit) for name, bit in root.items()}}
+        return self.control.shape().const(word | ({"operation": operation} if busy else {})).as_bits()

@@ -7,12 +7,14 @@ from amaranth.lib.wiring import In
 
 from rtl.errors import InputError
 from rtl.units.layernorm import LayerNormNormalize, LayerNormNormalizeConfig, LayerNormStatisticsConfig
+from rtl.units.layernorm_sequence import StatisticsSequence
+from rtl.units.protocol import delay
 from sim_tests.cocotb.runner import run_bench
 from sim_tests.units.shells import AlwaysReadyShell
 
 
 class ControlledStatistics(wiring.Component):
-    """The unit and its control."""
+    """The unit and its control, which wants to know of a value before it comes."""
 
     def __init__(self, config: LayerNormStatisticsConfig) -> None:
         self.unit, self.sequence = config.build(), config.sequence()
@@ -24,7 +26,8 @@ class ControlledStatistics(wiring.Component):
         m = Module()
         m.submodules.unit, m.submodules.sequence = unit, sequence = self.unit, self.sequence
         m.d.comb += [getattr(sequence, name).eq(getattr(self, name)) for name in ("valid", "first", "last")]
-        m.d.comb += [sequence.token.eq(self.i_token), unit.control.eq(sequence.control), unit.i.eq(self.i), unit.token.eq(self.token)]
+        m.d.comb += [sequence.token.eq(self.i_token), unit.control.eq(sequence.control), unit.token.eq(self.token)]
+        m.d.comb += unit.i.eq(delay(m, self.i, sequence.LEAD, name="value"))
         m.d.comb += [self.minus_mean2.eq(unit.minus_mean2), self.rsqrt.eq(unit.rsqrt)]
         return m
 
@@ -39,7 +42,8 @@ def test_normalize(bits: int) -> None:
 @pytest.mark.parametrize("embed_dim, tokens", [(64, 1), (64, 6), (192, 8), (768, 6), (1024, 2)])
 def test_statistics(embed_dim: int, tokens: int) -> None:
     config = LayerNormStatisticsConfig(embed_dim=embed_dim, tokens=tokens)
-    parameters = {"embed_dim": embed_dim, "tokens": tokens, "token_bits": config.token_bits, "finish_latency": config.finish_latency}
+    parameters = {"embed_dim": embed_dim, "tokens": tokens, "token_bits": config.token_bits}
+    parameters["finish_latency"] = config.finish_latency + StatisticsSequence.LEAD
     unit = ControlledStatistics(config)
     run_bench(unit, module="sim_tests.cocotb.bench_layernorm_statistics", parameters=parameters, name="layernorm_statistics")
 
