@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from rtl.row_bus import CHANNEL_BITS
-from rtl.units.protocol import narrow
+from rtl.units.protocol import delay, narrow
 
 #: Logits side by side: a beat.
 BANKS = 8
@@ -30,7 +30,7 @@ class LogitMemory(wiring.Component):
 
     Timing
     ------
-    A write of cycle t is in memory at t + 5. An address comes again after 5 or more cycles.
+    A write of cycle t is in memory at t + 6. An address comes again after 6 or more cycles.
     """
 
     def __init__(self, classes: int):
@@ -47,13 +47,13 @@ class LogitMemory(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        given, chosen, summed, written = (Signal(LogitWrite, name=name) for name in ("given", "chosen", "summed", "written"))
-        first, value, old, stored = Signal(16), Signal(signed(16)), Signal(signed(16)), Signal(16)
-        total = Signal(signed(17))
-        m.d.sync += [given.eq(self.i), chosen.eq(given), summed.eq(chosen), written.eq(summed), first.eq(self.value_0)]
-        words = self._banks(m, written, stored)
+        asked, given, chosen, summed, written = (Signal(LogitWrite, name=n) for n in ("asked", "given", "chosen", "summed", "written"))
+        first, second = (delay(m, given, cycles, name="value") for given, cycles in ((self.value_0, 2), (self.value_1, 1)))
+        value, old, stored, total = Signal(signed(16)), Signal(signed(16)), Signal(16), Signal(signed(17))
+        m.d.sync += [asked.eq(self.i), given.eq(asked), chosen.eq(given), summed.eq(chosen), written.eq(summed)]
+        words = self._banks(m, asked, written, stored)
         m.d.sync += [
-            value.eq(Mux(given.add, self.value_1, first).as_signed()),
+            value.eq(Mux(given.add, second, first).as_signed()),
             old.eq(Array(words)[given.address[:BANK_BITS]].as_signed()),
             total.eq(value + Mux(chosen.add, old, 0)),
             stored.eq(narrow(m, total, signed(16), name="saturated")),
@@ -61,11 +61,11 @@ class LogitMemory(wiring.Component):
         m.d.comb += self.read_value.eq(Cat(words))
         return m
 
-    def _banks(self, m, written, stored):
-        """The eight words of the beat that the cycle before asked for: of ``i`` if it is valid, else of ``read_address``."""
+    def _banks(self, m, asked, written, stored):
+        """The eight words of the beat that the cycle before asked for: of ``asked`` if it is valid, else of ``read_address``."""
         words = []
-        beat, image = self.i.address[BANK_BITS:], self.i.image
-        place = Mux(self.i.valid, self._place(beat, image), self._place(self.read_address, self.read_address[-1]))
+        beat, image = asked.address[BANK_BITS:], asked.image
+        place = Mux(asked.valid, self._place(beat, image), self._place(self.read_address, self.read_address[-1]))
         for bank in range(BANKS):
             m.submodules[f"bank_{bank}"] = memory = Memory(shape=16, depth=2 << self.beat_bits, init=[])
             write, read = memory.write_port(), memory.read_port(domain="sync")

@@ -179,24 +179,26 @@ class ControlRegisters(wiring.Component):
         m.d.sync += [self.commands.start.eq(0), self.commands.clear.eq(0)]
         hits = self._decode(m, address, "write_hit")
         m.d.sync += [decoded.eq(held_address & ~act), act.eq(decoded & held_data & (~b.valid | b.ready) & ~act)]
+        # Whether the write is allowed is settled one cycle before it acts, for answer and register alike.
+        fine, locked = Signal(), Signal()
+        refusing = {Access.RO: Const(1), Access.RW_LOCKED: self.state.busy}
+        allowed = Cat(hit & ~refusing.get(register.access, Const(0)) for hit, register in zip(hits, REGISTERS, strict=True))
+        m.d.sync += [fine.eq(allowed.any()), locked.eq(self.state.busy)]
         with m.If(act):
-            m.d.sync += [held_address.eq(0), held_data.eq(0), decoded.eq(0), b.valid.eq(1), b.p.resp.eq(SLAVE_ERROR)]
+            m.d.sync += [held_address.eq(0), held_data.eq(0), decoded.eq(0), b.valid.eq(1), b.p.resp.eq(Mux(fine, OKAY, SLAVE_ERROR))]
             for hit, register in zip(hits, REGISTERS, strict=True):
                 with m.If(hit):
-                    self._elaborate_write_of(m, register, words[register.name], value, enable)
+                    self._elaborate_write_of(m, register, words[register.name], value, enable, locked)
 
-    def _elaborate_write_of(self, m: Module, register: Register, word: Value, value: Signal, enable: Signal) -> None:
-        okay = self.bus.b.p.resp.eq(OKAY)
+    def _elaborate_write_of(self, m: Module, register: Register, word: Value, value: Signal, enable: Signal, locked: Signal) -> None:
         ones = value & enable
         if register.access in (Access.RW, Access.RW_LOCKED):
-            allowed = ~self.state.busy if register.access is Access.RW_LOCKED else Const(1)
-            with m.If(allowed):
+            with m.If(~locked if register.access is Access.RW_LOCKED else Const(1)):
                 mixed = (value & enable) | (word & ~enable)
-                m.d.sync += [word.eq(mixed[: register.width]), okay]
+                m.d.sync += word.eq(mixed[: register.width])
         elif register.name == "control":
-            m.d.sync += [okay, self.commands.clear.eq(ones[1]), self.commands.start.eq(ones[0] & ~ones[1] & ~self.state.busy)]
+            m.d.sync += [self.commands.clear.eq(ones[1]), self.commands.start.eq(ones[0] & ~ones[1] & ~self.state.busy)]
             with m.If(enable[2]):
                 m.d.sync += self.commands.interrupt_enable.eq(value[2])
         elif register.name == "status":
-            m.d.sync += okay
             m.d.comb += [self._forget_done.eq(ones[1]), self._forget_error.eq(ones[2])]
