@@ -130,7 +130,7 @@ class _UltraScale(Ultrascale, UltrascaleRunning):
 
     def pair_cascade(self, m, unit):
         """Lane k of the cascade works k cycles late: its operands wait in shift registers, one of x0's in the slice (A1)."""
-        p = pcin = None
+        p = pcin = Const(0, 48)
         for k in range(unit.lanes):
             x_wait, y_wait = (0 if unit.x_staggered else k), (0 if unit.y_staggered else k)
             in_slice = min(x_wait, 1)

@@ -41,7 +41,7 @@ async def check(dut, pick) -> None:
     rng, parameters = bench_random(pick.__name__), bench_parameters()
     limit, latency, offsets = parameters["limit"], parameters["latency"], parameters["offsets"]
     stimulus = words(rng, pick)
-    idle = (0, 1, 0, 0, 0, None)
+    idle: tuple = (0, 1, 0, 0, 0, None)
     for name in ("i", "plane_first", "read", "add", "write"):
         getattr(dut, name).value = 0
     await start(dut)

@@ -142,7 +142,9 @@ async def window_is_exact(dut) -> None:
         await FallingEdge(dut.clk)
         dut.clear.value = 0
         for memory in memories:
-            memory.requests.clear(), memory.writes.clear()
+            memory.requests.clear()
+            memory.writes.clear()
         await run(dut, memories, [good, good], 1000)
         for memory in memories:
-            memory.requests.clear(), memory.writes.clear()
+            memory.requests.clear()
+            memory.writes.clear()

@@ -103,6 +103,8 @@ def test_running_slices(tmp_path, seed):
     results = run([{name: int(value) for name, value in vector.items()} for vector in vectors])
     for name, cycles in expected.items():
         for cycle, want in cycles.items():
-            for technology in ("generic", "ultrascale") if want is not None else ():
+            if want is None:
+                continue
+            for technology in ("generic", "ultrascale"):
                 got = results[cycle][f"{name}_p_{technology}"]
                 assert got == want & (1 << 48) - 1, f"{name}, {technology}, cycle {cycle}: got {got}, want {want}"

@@ -1,0 +1,41 @@
+"""The object that `simulate --json` prints, from a result made up here."""
+
+import json
+
+import numpy as np
+import pytest
+
+from rtl.flow.account import KINDS, Account
+from rtl.flow.ddr import Memory
+from rtl.flow.report import simulation_summary
+from rtl.flow.simulate import ImageResult, RunResult, SimulationResult
+from sim_tests.system.machines import tiny
+
+#: What scripts rely on.
+KEYS = {"model", "bits", "images", "bit_exact", "mismatches", "accuracy", "reference_accuracy", "cycles_per_image", "clock_mhz", "fps"}
+KEYS |= {"utilisation", "sim_seconds"}
+_, CONFIG = tiny()
+
+
+def summary(predictions: list[int], labels: list[int]) -> dict:
+    images = tuple(ImageResult(logits=np.eye(4)[c], reference=np.eye(4)[c]) for c in predictions)
+    account = Account(layers={"patch": dict.fromkeys(KINDS, 1)})
+    run = RunResult(images=len(images), cycles=5000, counters={"cycles": 5000}, account=account, bytes_moved=64, mismatches=())
+    result = SimulationResult(images=images, runs=(run,), build_seconds=1.0, run_seconds=2.0, utilisation=0.5)
+    return simulation_summary(result, CONFIG, Memory(), clock_mhz=250.0, labels=np.array(labels))
+
+
+def test_keys() -> None:
+    told = json.loads(json.dumps(summary([1, 2], [1, 3])))
+    assert set(told) >= KEYS
+    assert told["accuracy"] == told["reference_accuracy"] == 50
+    assert told["fps"] == pytest.approx(250e6 / 2500)
+
+
+def test_no_accuracy_without_labels() -> None:
+    told = json.loads(json.dumps(summary([1, 2, 0], [-1, -1, -1])))
+    assert told["accuracy"] is None and told["reference_accuracy"] is None and told["agreement"] == 100
+
+
+def test_images_without_a_label_do_not_count() -> None:
+    assert summary([1, 2, 0], [1, -1, 3])["accuracy"] == 50
