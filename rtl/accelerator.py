@@ -16,9 +16,10 @@ from rtl.bus.axi_reader import AxiReader
 from rtl.bus.axi_writer import AxiWriter
 from rtl.bus.ports import FlatPorts
 from rtl.config import AcceleratorConfig
-from rtl.dispatcher import Dispatcher
+from rtl.dispatcher import QUEUES, Dispatcher
 from rtl.dma_engine import DmaEngine
 from rtl.logit_memory import LogitMemory
+from rtl.pixel_input import PixelInput
 from rtl.program.isa import COUNTERS, Counter
 from rtl.row import AttentionResult, Row, RowResult, finished, row_members
 from rtl.row_bus import WriteKind
@@ -32,6 +33,7 @@ from rtl.weight_stream import WeightStream
 CONTROL = FlatPorts("s_axi_control", AxiLite(), slave=True)
 PROGRAM = FlatPorts("m_axi_program", AxiRead())
 DATA = FlatPorts("m_axi_data", AxiReadWrite())
+PIXELS = FlatPorts("m_axi_pixels", AxiRead())
 #: From the sequencer's counters to the feeder, and to its post: registers.
 COMMAND_LATENCY = 2
 ROW_MODULE, BANK_MODULE, FEEDER_MODULE = "row", "key_value_bank", "row_feeder"
@@ -54,6 +56,7 @@ class TraceState(amaranth_enum.Enum, shape=unsigned(3)):
 WAIT_STATES = {
     Counter.TILE_STREAMED: TraceState.WEIGHTS,
     Counter.TILE_LOADED: TraceState.INPUT,
+    Counter.INPUT_LOADED: TraceState.INPUT,
     Counter.ATTENTIONS_DONE: TraceState.ATTENTION,
 }
 
@@ -98,7 +101,7 @@ class Accelerator(wiring.Component):
 
     Members
     -------
-    s_axi_control_*, m_axi_program_*, m_axi_data_* : AXI-Lite slave, AXI4 read master, AXI4 master        interrupt
+    s_axi_control_*, m_axi_program_*, m_axi_data_*, m_axi_pixels_* : AXI-Lite slave, AXI4 read master, master, read master        interrupt
     m_axi_weights_<n>_* : AXI4 read masters, a slice of every weight word each
     trace_linear_valid, trace_linear_value, trace_attention_valid, trace_attention_value : one bit and 16 bits per row; what the rows write,
         for layer-by-layer comparison in simulation.
@@ -113,7 +116,7 @@ class Accelerator(wiring.Component):
     def __init__(self, config: AcceleratorConfig):
         self.config = config
         rows = config.rows
-        ports = (CONTROL, PROGRAM, DATA, *weight_ports(config))
+        ports = (CONTROL, PROGRAM, DATA, PIXELS, *weight_ports(config))
         members = {name: member for port in ports for name, member in port.members().items()}
         super().__init__(
             {
@@ -135,6 +138,7 @@ class Accelerator(wiring.Component):
         attention_config = AttentionConfig.of(config)
         m.submodules.program_reader = program_reader = AxiReader()
         m.submodules.data_reader = data_reader = AxiReader()
+        m.submodules.pixel_reader = pixel_reader = AxiReader()
         m.submodules.data_writer = data_writer = AxiWriter()
         weight_readers = [AxiReader() for _ in range(config.weight_ports)]
         for number, reader in enumerate(weight_readers):
@@ -142,18 +146,21 @@ class Accelerator(wiring.Component):
         m.submodules.collector = collector = KeyValueMemory(attention_config, _separate_bank)
         drain = timing.compute_delay + timing.write + config.rows + collector.settle + COMMAND_LATENCY
         m.submodules.supervisor = supervisor = Supervisor(config, settle=drain)
-        dispatcher, dma, streams = Dispatcher(), DmaEngine(config), WeightStream(config)
+        dispatcher, dma, streams, pixels = Dispatcher(), DmaEngine(config), WeightStream(config), PixelInput(config)
         sequencer, attention = ArraySequencer(config, timing, drain), AttentionEngine(attention_config)
-        engines = {"dispatcher": dispatcher, "dma": dma, "weight_stream": streams, "sequencer": sequencer, "attention": attention}
+        engines = {"dispatcher": dispatcher, "dma": dma, "weight_stream": streams, "pixel_input": pixels, "sequencer": sequencer,
+                   "attention": attention}  # fmt: skip
         for name, engine in engines.items():
             m.submodules[name] = ResetInserter(supervisor.clear)(engine)
         m.submodules.feeder = feeder = SeparateModule(FEEDER_MODULE, feeder_members(config))
 
         self._bus(m, supervisor, program_reader, data_reader, data_writer, dispatcher, dma)
+        self._pixel_bus(m, supervisor, pixel_reader, pixels)
         self._weight_bus(m, supervisor, weight_readers, streams, feeder)
-        self._queues(m, dispatcher, dma, sequencer, attention, streams)
-        self._supervise(m, supervisor, dispatcher, dma, streams, sequencer, attention)
-        bus_errors = (program_reader.error, Cat(data_reader.error, *(reader.error for reader in weight_readers)).any(), data_writer.error)
+        self._queues(m, dispatcher, dma, sequencer, attention, streams, pixels)
+        self._supervise(m, supervisor, dispatcher, dma, streams, pixels, sequencer, attention)
+        read_errors = Cat(reader.error for reader in (data_reader, pixel_reader, *weight_readers))
+        bus_errors = (program_reader.error, read_errors.any(), data_writer.error)
         for error, cause in zip((supervisor.program_error, supervisor.read_error, supervisor.write_error), bus_errors, strict=True):
             m.d.comb += error.eq(cause)
         m.d.comb += [
@@ -165,7 +172,8 @@ class Accelerator(wiring.Component):
             feeder.attention_output.eq(attention.o_bus.output),
             feeder.load.eq(dma.load),
             dma.hold_position.eq(feeder.position_busy),
-            dma.hold_pixel.eq(0),  # an image's activations are not used while its pixels arrive: rtl.program
+            pixels.hold.eq(dma.wants_bus),
+            dma.pixels.eq(pixels.o),  # an image's activations are not used while its pixels arrive: rtl.program
         ]
         results = self._rows(m, feeder.bus, attention.o_bus, dma.load)
         self._collect(m, feeder, results, collector, attention, dma)
@@ -186,6 +194,12 @@ class Accelerator(wiring.Component):
         for unit in (program_reader, data_reader, data_writer):
             m.d.comb += unit.clear.eq(supervisor.clear)
 
+    def _pixel_bus(self, m, supervisor, reader, pixels):
+        PIXELS.join(m, self, reader.axi)
+        wiring.connect(m, pixels.o_read, reader.i_request)
+        wiring.connect(m, reader.o, pixels.i_beats)
+        m.d.comb += reader.clear.eq(supervisor.clear)
+
     def _weight_bus(self, m, supervisor, readers, streams, feeder):
         for number, (ports, reader) in enumerate(zip(weight_ports(self.config), readers, strict=True)):
             ports.join(m, self, reader.axi)
@@ -194,10 +208,11 @@ class Accelerator(wiring.Component):
             m.d.comb += reader.clear.eq(supervisor.clear)
             m.d.comb += getattr(feeder, f"write_weight_{number}").eq(getattr(streams, f"write_{number}"))
 
-    def _queues(self, m, dispatcher, dma, sequencer, attention, streams):
-        """DMA and STREAM take instructions as they are; ARRAY and ATTEND take their payloads."""
+    def _queues(self, m, dispatcher, dma, sequencer, attention, streams, pixels):
+        """DMA, STREAM and INPUT take instructions as they are; ARRAY and ATTEND take their payloads."""
         wiring.connect(m, dispatcher.o_0, dma.i)
         wiring.connect(m, dispatcher.o_3, streams.i)
+        wiring.connect(m, dispatcher.o_4, pixels.i)
         tiles, attends = dispatcher.o_1, dispatcher.o_2
         attend_post = Signal(5)
         m.d.comb += [
@@ -213,11 +228,12 @@ class Accelerator(wiring.Component):
             dispatcher.post_2.counter.eq(attend_post[1:]),
             dispatcher.post_2.enable.eq(attend_post[0] & attention.done),
             dispatcher.post_3.eq(streams.post),
+            dispatcher.post_4.eq(pixels.post),
         ]
         with m.If(attends.valid & attends.ready):
             m.d.sync += attend_post.eq(Cat(attends.payload.post.enable, attends.payload.post.counter))
 
-    def _supervise(self, m, supervisor, dispatcher, dma, streams, sequencer, attention):
+    def _supervise(self, m, supervisor, dispatcher, dma, streams, pixels, sequencer, attention):
         m.d.comb += [
             dispatcher.start.eq(supervisor.start),
             dispatcher.clear.eq(supervisor.clear),
@@ -226,8 +242,11 @@ class Accelerator(wiring.Component):
             dma.clear.eq(supervisor.clear),
             streams.window.eq(supervisor.windows.weights),
             streams.clear.eq(supervisor.clear),
+            pixels.window.eq(supervisor.windows.image),
+            pixels.clear.eq(supervisor.clear),
             supervisor.dma_error.eq(dma.error),
             supervisor.stream_error.eq(streams.error),
+            supervisor.input_error.eq(pixels.error),
             supervisor.bad_instruction.eq(dispatcher.bad_instruction),
             supervisor.overflow.eq(dispatcher.overflow),
             supervisor.done.eq(dma.done),
@@ -237,10 +256,10 @@ class Accelerator(wiring.Component):
             supervisor.array_active.eq(sequencer.active),
             supervisor.array_hazard.eq(sequencer.stalled_hazard),
             supervisor.attention_busy.eq(attention.busy),
-            supervisor.transfer.eq(dma.progress | streams.progress),
+            supervisor.transfer.eq(dma.progress | streams.progress | pixels.progress),
             self.interrupt.eq(supervisor.interrupt),
         ]
-        for number in range(4):
+        for number in range(QUEUES):
             m.d.comb += getattr(supervisor, f"blocked_{number}").eq(getattr(dispatcher, f"blocked_{number}"))
 
     def _rows(self, m, bus, attention, load):

@@ -1,8 +1,8 @@
-"""Fetches the program and deals it to four in-order queues, each held back by the counters that its next instruction waits for."""
+"""Fetches the program and deals it to five in-order queues, each held back by the counters that its next instruction waits for."""
 
 from __future__ import annotations
 
-from amaranth import Cat, Module, Signal
+from amaranth import Array, Cat, Const, Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -16,7 +16,7 @@ __all__ = ["QUEUES", "QUEUE_DEPTH", "QUEUE_OF", "Blocked", "Dispatcher", "Instru
 
 _HEADER = data.StructLayout(dict(isa.HEADER))
 
-#: 0 DMA, 1 ARRAY, 2 ATTEND, 3 STREAM
+#: 0 DMA, 1 ARRAY, 2 ATTEND, 3 STREAM, 4 INPUT
 QUEUE_OF = {
     isa.Opcode.LOAD: 0,
     isa.Opcode.STORE: 0,
@@ -24,8 +24,9 @@ QUEUE_OF = {
     isa.Opcode.TILE: 1,
     isa.Opcode.ATTEND: 2,
     isa.Opcode.STREAM: 3,
+    isa.Opcode.INPUT: 4,
 }
-QUEUES = 4
+QUEUES = 1 + max(QUEUE_OF.values())
 
 
 class Dispatcher(wiring.Component):
@@ -35,14 +36,14 @@ class Dispatcher(wiring.Component):
     -------
     start : begins at the program window's base        clear : empties everything
     program : window        o_read, i_beats : to and from the program's AXI reader
-    o_0 .. o_3 : DMA, ARRAY, ATTEND and STREAM instructions whose waits hold
-    blocked_0 .. blocked_3 : what each queue's head waits for
-    post_0 .. post_3 : counter increments from the four engines
+    o_0 .. o_4 : DMA, ARRAY, ATTEND, STREAM and INPUT instructions whose waits hold
+    blocked_0 .. blocked_4 : what each queue's head waits for
+    post_0 .. post_4 : counter increments from the five engines
     bad_instruction, overflow : sticky until clear        fetched : strobe per instruction        index : instructions fetched
 
     Timing
     ------
-    1,089 LUT (432 of them memory), 1,810 FF; stages of at most 3 LUT levels (`rtl.flow.estimate`).
+    1,362 LUT, 2,078 FF; stages of at most 3 LUT levels (`rtl.flow.estimate`).
     One instruction per four cycles is dealt. For its way through a queue see `InstructionQueue`. A post counts after two cycles.
     """
 
@@ -132,12 +133,13 @@ class Dispatcher(wiring.Component):
         counters = Signal(Counters)
         posts = [getattr(self, f"post_{number}") for number in range(QUEUES)]
         overs, overflowing = [], Signal()
+        ones = Array(Const(value.bit_count(), QUEUES.bit_length()) for value in range(1 << QUEUES))  # a table: no carry chains
         for index in range(isa.COUNTERS):
             hits = Signal(QUEUES, name=f"hits_{index}")
             following = Signal(17, name=f"following_{index}")
             over = Signal(name=f"over_{index}")
             m.d.sync += [hits.eq(Cat(post.enable & (post.counter == index) for post in posts)), over.eq(following[16])]
-            m.d.comb += following.eq(counters[index] + (hits[0] + hits[1] + hits[2] + hits[3]))
+            m.d.comb += following.eq(counters[index] + ones[hits])
             m.d.sync += counters[index].eq(following)
             overs.append(over)
             with m.If(self.clear):

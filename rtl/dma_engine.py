@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth import Array, Cat, Const, Module, ResetInserter, Signal
+from amaranth import Array, Const, Module, ResetInserter, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -28,7 +28,7 @@ _POSTS = 64  # posts owed at the same time: LOADs take at least `_CHECK_CYCLES` 
 
 
 class DmaEngine(wiring.Component):
-    """Executes LOAD, STORE and END. 66 rows x 768: about 2,160 LUT, 2,230 FF (`rtl.flow.estimate`); `PixelTurn` is 1,326 of the LUT.
+    """Executes LOAD, STORE and END. 66 rows x 768: 840 LUT, 1,199 FF (`rtl.flow.estimate`).
 
     A LOAD is taken, checked and asked for while those before it still arrive. STORE and END wait until all LOADs have arrived.
 
@@ -36,7 +36,7 @@ class DmaEngine(wiring.Component):
     -------
     i : stream of {opcode, payload, post}        windows : bases and byte limits        clear : abandons everything
     o_read, i_beats : to and from the AXI reader        o_write, o_beats, write_done : to and from the AXI writer
-    write_parameter, write_norm, load, hold_position, hold_pixel : see `rtl.loader.Loader`
+    write_parameter, write_norm, load, hold_position, pixels, wants_bus : see `rtl.loader.Loader`
     logit_address, logits : the logit memory's read port, one cycle
     post, done : strobes, ``done`` for END        progress : an item moved
     error : DmaError, held until clear; nothing is transferred after it
@@ -64,7 +64,8 @@ class DmaEngine(wiring.Component):
                 "write_norm": Out(memory_write(NormPair)),
                 "load": Out(LoadBus),
                 "hold_position": In(1),
-                "hold_pixel": In(1),
+                "pixels": In(LoadBus),
+                "wants_bus": Out(1),
                 "logit_address": Out(BEAT_ADDRESS_BITS),
                 "logits": In(16 * BANKS),
                 "post": Out(Post),
@@ -117,7 +118,8 @@ class DmaEngine(wiring.Component):
         m.d.comb += [
             loader.clear.eq(self.clear),
             loader.hold_position.eq(self.hold_position),
-            loader.hold_pixel.eq(self.hold_pixel),
+            loader.pixels.eq(self.pixels),
+            self.wants_bus.eq(loader.wants_bus),
             self.write_parameter.eq(loader.write_parameter),
             self.write_norm.eq(loader.write_norm),
             self.load.eq(loader.load),
@@ -138,26 +140,18 @@ class DmaEngine(wiring.Component):
             m.d.sync += [items.eq(store.items), offset.eq(store.offset), window.eq(self.windows.result), shift.eq(3)]
         with m.Else():
             choose = Array(shifts.get(target, 0) for target in range(8))
-            m.d.sync += [items.eq(load.items), offset.eq(load.offset), shift.eq(choose[load.target])]
-            with m.If(load.window[0]):
-                m.d.sync += window.eq(self.windows.image)
-            with m.Else():
-                m.d.sync += window.eq(self.windows.weights)
+            m.d.sync += [items.eq(load.items), offset.eq(load.offset), window.eq(self.windows.weights), shift.eq(choose[load.target])]
         m.d.comb += more.eq((Const(1, 5) << shift) - 1)
-        whole = Cat(load.target == isa.LoadTarget.POSITION, (load.target == isa.LoadTarget.PIXEL) & self.loader.moves_pixels_whole).any()
         m.d.sync += [
             up.eq(items + more),
             beats.eq(Array(up >> amount for amount in range(5))[shift]),
-            known.eq(is_store | is_end | (is_load & (load.target <= max(isa.LoadTarget)) & (load.window <= isa.Window.IMAGE))),
+            known.eq(is_store | is_end | (is_load & (load.target <= max(isa.LoadTarget)))),
             fine.eq(known & (self.check.inside | is_end)),
         ]
         job = self.loader.i.payload
         m.d.comb += [self.check.offset.eq(offset), self.check.beats.eq(beats), self.check.window.eq(window)]
         m.d.comb += [job.target.eq(load.target), job.image.eq(load.image), job.address.eq(load.address)]
-        with m.If(whole):
-            m.d.sync += job.pieces.eq(beats)
-        with m.Else():
-            m.d.sync += job.pieces.eq(items)
+        m.d.sync += job.pieces.eq(items)
         with m.If(checked & ~fine):
             m.d.sync += self.error.eq(DmaError.WINDOW_OVERRUN)
             with m.If(~known):

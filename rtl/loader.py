@@ -9,7 +9,6 @@ from amaranth.lib.wiring import In, Out
 
 from rtl.bus.axi import BEAT, DATA_BITS
 from rtl.config import AcceleratorConfig
-from rtl.pixel_turn import pixel_turn
 from rtl.program.isa import LoadTarget
 from rtl.row_bus import CHANNEL_BITS, LANES, PASS_BITS, LoadBus, LoadKind
 from rtl.row_feeder import NormPair, Parameter, memory_write
@@ -20,11 +19,9 @@ ITEM_BITS = {
     LoadTarget.NORM: 32,
     LoadTarget.TABLE: 8,
     LoadTarget.POSITION: DATA_BITS,
-    LoadTarget.PIXEL: 8,
 }
 
-#: ``items`` items, in as many beats as they need. Where whole beats are moved (POSITION, and PIXEL through `PixelTurn`) ``pieces`` counts
-#: beats, else it counts items.
+#: ``pieces`` items, in as many beats as they need.
 LoadJob = data.StructLayout({"target": 3, "image": 1, "address": 16, "pieces": 24})
 WAITING_JOBS = 4
 
@@ -36,15 +33,16 @@ class Loader(wiring.Component):
     -------
     i : stream of LoadJob; `WAITING_JOBS` may wait while another is at work        i_beats : their beats, in order
     clear : forgets everything
-    hold_position, hold_pixel : in cycle t: such a beat does not enter the load bus in cycle t + 1
+    hold_position : in cycle t: no POSITION beat enters the load bus in cycle t + 1
+    pixels : beats of pixels, from `rtl.pixel_input`: each enters the load bus in the next cycle, and POSITION and TABLE wait
+    wants_bus : POSITION or TABLE beats are there: pixels should not begin
     write_parameter, write_norm : memory writes        load : row 0's load bus
     done : the last piece of a job is on its way        idle : no job        progress : a piece moved
 
     Timing
     ------
-    A beat taken in cycle t: its first item is written in t + 2, or on the load bus in t + 2 (pixels: see `rtl.pixel_turn`).
-    One item per cycle, one beat per cycle where beats are moved whole. Two cycles from the last item of a job to the first of the next.
-    ``done`` is not before the last item is on the load bus.
+    A beat taken in cycle t: its first item is written in t + 2, or on the load bus in t + 2. One item per cycle.
+    Two cycles from the last item of a job to the first of the next. ``done`` is not before the last item is on the load bus.
     """
 
     def __init__(self, config: AcceleratorConfig):
@@ -55,7 +53,8 @@ class Loader(wiring.Component):
                 "i_beats": In(stream.Signature(BEAT)),
                 "clear": In(1),
                 "hold_position": In(1),
-                "hold_pixel": In(1),
+                "pixels": In(LoadBus),
+                "wants_bus": Out(1),
                 "write_parameter": Out(memory_write(Parameter)),
                 "write_norm": Out(memory_write(NormPair)),
                 "load": Out(LoadBus),
@@ -64,12 +63,9 @@ class Loader(wiring.Component):
                 "progress": Out(1),
             }
         )
-        self.pixels = pixel_turn(config)
-        self.moves_pixels_whole = self.pixels.item_bits == DATA_BITS
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.pixels = pixels = self.pixels
         job, go, first = Signal(LoadJob), Signal(), Signal()
         targets = {target: Signal(name=f"is_{target.name.lower()}") for target in LoadTarget}
         final, active = self._jobs(m, job, go, first, targets)
@@ -85,19 +81,12 @@ class Loader(wiring.Component):
                 write.address.eq(address),
                 write.data.eq(item[: write.data.shape().size]),
             ]
-        m.d.comb += [
-            pixels.i.payload.eq(item),
-            pixels.image.eq(job.image),
-            pixels.start.eq(first),
-            pixels.clear.eq(self.clear),
-            pixels.hold.eq(self.hold_pixel),
-        ]
         m.d.sync += self.progress.eq(go)
         self._load_bus(m, job, go, first, item, address, targets)
         return m
 
     def _jobs(self, m, job, go, first, targets):
-        """The job at work and the one that waits. A job of pixels ends when all of them have left."""
+        """The job at work and those that wait."""
         m.submodules.waiting = memory = Memory(shape=LoadJob, depth=WAITING_JOBS, init=[])
         write, read = memory.write_port(), memory.read_port(domain="comb")
         waiting, count = Signal(LoadJob), Signal(range(WAITING_JOBS + 1))
@@ -132,7 +121,7 @@ class Loader(wiring.Component):
             m.d.sync += left.eq(left - 1)
             with m.If(final):
                 m.d.sync += [consumed.eq(1), open_.eq(0)]
-        with m.If(consumed & settle[1] & (self.pixels.idle | ~targets[LoadTarget.PIXEL])):
+        with m.If(consumed & settle[1]):
             m.d.sync += [active.eq(0), consumed.eq(0), settle.eq(0), self.done.eq(1)]
         with m.If(self.clear):
             m.d.sync += [
@@ -144,17 +133,15 @@ class Loader(wiring.Component):
         """Holds a beat and shifts it down by an item in each cycle. Returns the item at its end."""
         held, have, rest, full = Signal(DATA_BITS), Signal(), Signal(LANES - 1), Signal(LANES - 1)  # rest: a one per item after this one
         allowed, last, load = Signal(), Signal(), Signal()
-        pixel_bits = self.pixels.item_bits
-        widths = {target: pixel_bits if target == LoadTarget.PIXEL else ITEM_BITS[target] for target in LoadTarget}
+        is_position, is_table = targets[LoadTarget.POSITION], targets[LoadTarget.TABLE]
         m.d.comb += [
-            self.pixels.i.valid.eq(have & targets[LoadTarget.PIXEL]),
-            allowed.eq(~(targets[LoadTarget.POSITION] & self.hold_position) & ~(targets[LoadTarget.PIXEL] & ~self.pixels.i.ready)),
+            allowed.eq(~(is_position & (self.hold_position | self.pixels.valid)) & ~(is_table & self.pixels.valid)),
             go.eq(have & allowed),
             last.eq(~rest[0]),
             self.i_beats.ready.eq(active & (~have | (go & last & ~final))),
             load.eq(self.i_beats.valid & self.i_beats.ready),
         ]
-        m.d.sync += have.eq(load | (have & ~(go & (last | final))))
+        m.d.sync += [have.eq(load | (have & ~(go & (last | final)))), self.wants_bus.eq(have & (is_position | is_table))]
         with m.If(go):
             m.d.sync += rest.eq(rest >> 1)
         with m.If(load):
@@ -163,7 +150,7 @@ class Loader(wiring.Component):
         code, source = Signal(2), Signal(2)
         shifts = (8, 32, 64)
         m.d.comb += source.eq(Mux(~have | last, 0, code))
-        for target, width in widths.items():
+        for target, width in ITEM_BITS.items():
             with m.If(targets[target]):
                 m.d.sync += [full.eq((1 << DATA_BITS // width - 1) - 1), code.eq(shifts.index(width) + 1 if width in shifts else 0)]
         with m.If(~have | go):
@@ -179,7 +166,7 @@ class Loader(wiring.Component):
 
     def _load_bus(self, m, job, go, first, item, address, targets):
         """Positions, table entries and pixels join. Positions come channel by channel, then pass, group of rows, parity."""
-        groups, load, pixels = -(-self.config.rows // LANES), self.load, self.pixels.o
+        groups, load = -(-self.config.rows // LANES), self.load
         odd, group, pass_index, channel = Signal(), Signal(4), Signal(PASS_BITS), Signal(CHANNEL_BITS)
         is_position, is_table = targets[LoadTarget.POSITION], targets[LoadTarget.TABLE]
         group_ends, pass_ends = Signal(), Signal()
@@ -196,10 +183,10 @@ class Loader(wiring.Component):
             m.d.sync += [odd.eq(0), group.eq(0), pass_index.eq(0), channel.eq(job.address)]
         even_lanes = sum(1 << lane for lane in range(0, LANES, 2))
         m.d.sync += [
-            load.eq(pixels),
-            load.valid.eq((go & (is_position | is_table)) | (pixels.valid & ~self.hold_pixel)),
+            load.eq(self.pixels),
+            load.valid.eq((go & (is_position | is_table)) | self.pixels.valid),
         ]
-        with m.If(is_position):
+        with m.If(is_position & ~self.pixels.valid):
             m.d.sync += [
                 load.kind.eq(LoadKind.POSITION),
                 load.group_0.eq(group),
@@ -210,7 +197,7 @@ class Loader(wiring.Component):
                 load.token.address.eq(channel),
                 load.data.eq(item),
             ]
-        with m.If(is_table):
+        with m.If(is_table & ~self.pixels.valid):
             m.d.sync += [
                 load.kind.eq(LoadKind.TABLE),
                 load.token.address.eq(address),

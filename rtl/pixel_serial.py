@@ -50,18 +50,17 @@ class PixelSerial(wiring.Component):
         ]
         self._count(m, take, row, pass_index, channel)
         held_pass, held_channel = Signal.like(pass_index), Signal.like(channel)
-        with m.If(~self.hold):
-            m.d.sync += [
-                held.eq(take),
-                byte.eq(self.i.payload),
-                Cat(held_row, held_pass, held_channel).eq(Cat(row, pass_index, channel)),
-                self.o.valid.eq(held),
-                self.o.group_0.eq(held_row // LANES),
-                self.o.lanes.eq(1 << held_row % LANES),
-                self.o.token.pass_index.eq(held_pass),
-                self.o.token.address.eq(held_channel),
-                self.o.data.eq(Cat(byte for _ in range(LANES))),
-            ]
+        m.d.sync += [
+            held.eq(take),
+            byte.eq(self.i.payload),
+            Cat(held_row, held_pass, held_channel).eq(Cat(row, pass_index, channel)),
+            self.o.valid.eq(held),
+            self.o.group_0.eq(held_row // LANES),
+            self.o.lanes.eq(1 << held_row % LANES),
+            self.o.token.pass_index.eq(held_pass),
+            self.o.token.address.eq(held_channel),
+            self.o.data.eq(Cat(byte for _ in range(LANES))),
+        ]
         m.d.sync += self.idle.eq(~(self.i.valid | held | self.o.valid))
         with m.If(self.clear | self.start):
             m.d.sync += [held.eq(0), self.o.valid.eq(0)]

@@ -63,8 +63,8 @@ class PixelTurn(wiring.Component):
     Members
     -------
     i : stream of 16 bytes, the image as (y, x, channel)        image : slot that it belongs to
-    start : a new image begins        clear : forgets everything        hold : nothing moves on the output
-    o : LoadBus        idle : nothing is held
+    start : a new image begins        clear : forgets everything        hold : no bytes are read; those on their way come out
+    o : LoadBus        idle : nothing is left
 
     Timing
     ------
@@ -161,20 +161,22 @@ class PixelTurn(wiring.Component):
         x, line, patch_line, base = Signal(range(self.line)), Signal(), Signal(range(shape.patch_size)), Signal(range(len(rows)))
         channel, first_channel, next_channel = Signal(CHANNEL_BITS), Signal(CHANNEL_BITS), Signal(CHANNEL_BITS)
         at, next_at = Signal(range(len(rows))), Signal(range(len(rows)))
-        move, read, x_ends, finish, leaving = Signal(), Signal(), Signal(), Signal(), Signal(2)
+        read, x_ends, finish, leaving = Signal(), Signal(), Signal(), Signal(2)
         part, final = Signal(Part), Signal()
         table = Array(Const(Part.const(row).as_bits(), Part.size) for row in rows)
         m.d.comb += [
-            move.eq(~self.hold),
             part.eq(table[at]),
-            read.eq(Mux(line, readable[1], readable[0]) & move),
+            read.eq(Mux(line, readable[1], readable[0]) & ~self.hold),
             finish.eq(read & x_ends & final),
-            release.eq(Mux(move, leaving, 0)),
+            release.eq(leaving),
         ]
         # These change when a part or a line ends, and are needed when the next one does, at least 16 cycles later.
-        m.d.sync += [final.eq(part.final), next_channel.eq(first_channel + self.line), next_at.eq(at + 1)]
-        with m.If(move):
-            m.d.sync += leaving.eq(Mux(finish, Cat(~line, line), 0))  # a line is free when its last bytes have left the banks
+        m.d.sync += [
+            final.eq(part.final),
+            next_channel.eq(first_channel + self.line),
+            next_at.eq(at + 1),
+            leaving.eq(Mux(finish, Cat(~line, line), 0)),  # a line is free when its last bytes have left the banks
+        ]
         with m.If(read):
             m.d.sync += [x.eq(x + 1), x_ends.eq(x == self.line - 2), channel.eq(channel + 1)]
             with m.If(x_ends):
@@ -191,9 +193,9 @@ class PixelTurn(wiring.Component):
                 m.d.sync += [patch_line.eq(0), channel.eq(0), first_channel.eq(0), base.eq(next_at), at.eq(next_at)]
         with m.If(self.clear | self.start):
             m.d.sync += [signal.eq(0) for signal in (x, x_ends, line, patch_line, base, channel, first_channel, at, leaving)]
-        return self._turn(m, banks, place_bits, move, read, Cat(x, Const(0, 4))[: place_bits + 8], line, channel, part)
+        return self._turn(m, banks, place_bits, read, Cat(x, Const(0, 4))[: place_bits + 8], line, channel, part)
 
-    def _turn(self, m, banks, place_bits, move, read, x, line, channel, part):
+    def _turn(self, m, banks, place_bits, read, x, line, channel, part):
         """The read pipeline: places, bytes, two quarters of the turn. What goes with a beat follows it."""
         beside = data.StructLayout({"valid": 1, "channel": CHANNEL_BITS, "part": Part, "amount": 4})
         one, two, three, four = (Signal(beside, name=f"read_{index}") for index in range(4))
@@ -201,22 +203,21 @@ class PixelTurn(wiring.Component):
         high = Signal(place_bits - 4 + 1)
         bytes_2, bytes_3, bytes_4 = Signal(DATA_BITS), Signal(DATA_BITS), Signal(DATA_BITS)
         ports = [bank.read_port(domain="comb") for bank in banks]
-        with m.If(move):
-            m.d.sync += [
-                one.valid.eq(read),
-                one.channel.eq(channel),
-                one.part.eq(part),
-                one.amount.eq(x[:4]),
-                high.eq(Cat(x[4:place_bits], line)),
-                *(place.eq(index - x[:4]) for index, place in enumerate(places)),
-                two.eq(one),
-                two.amount.eq(one.part.turn - one.amount),
-                three.eq(two),
-                four.eq(three),
-                bytes_2.eq(Cat(port.data for port in ports)),
-                bytes_3.eq(rotate_left(bytes_2, two.amount[:2], 1)),
-                bytes_4.eq(rotate_left(bytes_3, three.amount[2:], 4)),
-            ]
+        m.d.sync += [
+            one.valid.eq(read),
+            one.channel.eq(channel),
+            one.part.eq(part),
+            one.amount.eq(x[:4]),
+            high.eq(Cat(x[4:place_bits], line)),
+            *(place.eq(index - x[:4]) for index, place in enumerate(places)),
+            two.eq(one),
+            two.amount.eq(one.part.turn - one.amount),
+            three.eq(two),
+            four.eq(three),
+            bytes_2.eq(Cat(port.data for port in ports)),
+            bytes_3.eq(rotate_left(bytes_2, two.amount[:2], 1)),
+            bytes_4.eq(rotate_left(bytes_3, three.amount[2:], 4)),
+        ]
         for place, port in zip(places, ports, strict=True):
             m.d.comb += port.addr.eq(Cat(place, high))
         with m.If(self.clear | self.start):

@@ -10,7 +10,7 @@ from rtl.bus.axi import AxiLite
 from rtl.bus.register_map import ErrorCode
 from rtl.bus.registers import ControlRegistersConfig
 from rtl.config import AcceleratorConfig
-from rtl.dispatcher import Blocked
+from rtl.dispatcher import QUEUES, Blocked
 from rtl.dma_engine import DmaError, Window, Windows
 
 
@@ -26,9 +26,9 @@ class Supervisor(wiring.Component):
     bus : AXI-Lite        interrupt
     start : strobe; the engines were cleared in the cycles before it        clear : resets every engine while high
     program, windows : from the registers
-    program_error, read_error, write_error : bus errors        dma_error, stream_error : DmaError
+    program_error, read_error, write_error : bus errors        dma_error, stream_error, input_error : DmaError
     bad_instruction, overflow, done, fetched, transfer : from the engines        index : instructions fetched
-    blocked_0..3 : what the DMA, ARRAY, ATTEND and STREAM queues wait for
+    blocked_0..4 : what the DMA, ARRAY, ATTEND, STREAM and INPUT queues wait for
     array_busy, array_active, array_hazard, attention_busy : for the counters
 
     Timing
@@ -56,8 +56,9 @@ class Supervisor(wiring.Component):
                 **{name: In(1) for name in ("array_busy", "array_active", "array_hazard", "attention_busy")},
                 "dma_error": In(2),
                 "stream_error": In(2),
+                "input_error": In(2),
                 "index": In(16),
-                **{f"blocked_{number}": In(Blocked) for number in range(4)},
+                **{f"blocked_{number}": In(Blocked) for number in range(QUEUES)},
             }
         )
 
@@ -107,7 +108,7 @@ class Supervisor(wiring.Component):
             late.eq((limit != 0) & (idle >= limit) & ~moving),
         ]
         report, waits = registers.state.report, Signal(Blocked)
-        order = (self.blocked_1, self.blocked_2, self.blocked_3)
+        order = (self.blocked_1, self.blocked_2, self.blocked_3, self.blocked_4)
         chosen = self.blocked_0.as_value()
         for blocked in reversed(order):
             chosen = Mux(blocked.waiting, blocked.as_value(), chosen)
@@ -119,7 +120,7 @@ class Supervisor(wiring.Component):
             report.have.eq(waits.have),
             report.want.eq(waits.want),
         ]
-        errors = (self.dma_error, self.stream_error)
+        errors = (self.dma_error, self.stream_error, self.input_error)
         causes = (
             (self.program_error, ErrorCode.PROGRAM_BUS),
             (self.read_error, ErrorCode.DATA_READ_BUS),

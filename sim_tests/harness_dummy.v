@@ -20,6 +20,9 @@ module dummy #(parameter BEATS = 16, parameter ROWS = 40, parameter DEFECT = 0) 
   output reg m_axi_data_awvalid, input m_axi_data_awready, output [127:0] m_axi_data_wdata, output [15:0] m_axi_data_wstrb,
   output m_axi_data_wlast, output m_axi_data_wvalid, input m_axi_data_wready,
   input [1:0] m_axi_data_bresp, input m_axi_data_bvalid, output m_axi_data_bready,
+  output [39:0] m_axi_pixels_araddr, output [7:0] m_axi_pixels_arlen, output [2:0] m_axi_pixels_arsize, output [1:0] m_axi_pixels_arburst,
+  output m_axi_pixels_arvalid, input m_axi_pixels_arready, input [127:0] m_axi_pixels_rdata, input [1:0] m_axi_pixels_rresp,
+  input m_axi_pixels_rlast, input m_axi_pixels_rvalid, output m_axi_pixels_rready,
   output [39:0] m_axi_weights_0_araddr, output [7:0] m_axi_weights_0_arlen, output [2:0] m_axi_weights_0_arsize, output [1:0] m_axi_weights_0_arburst,
   output m_axi_weights_0_arvalid, input m_axi_weights_0_arready, input [127:0] m_axi_weights_0_rdata, input [1:0] m_axi_weights_0_rresp,
   input m_axi_weights_0_rlast, input m_axi_weights_0_rvalid, output m_axi_weights_0_rready,
@@ -50,6 +53,10 @@ module dummy #(parameter BEATS = 16, parameter ROWS = 40, parameter DEFECT = 0) 
   assign m_axi_program_arsize = 4;
   assign m_axi_program_arburst = 1;
   assign m_axi_program_rready = 1;
+  assign {m_axi_pixels_araddr, m_axi_pixels_arlen, m_axi_pixels_arvalid} = 0;
+  assign m_axi_pixels_arsize = 4;
+  assign m_axi_pixels_arburst = 1;
+  assign m_axi_pixels_rready = 1;
   assign m_axi_data_araddr = {8'd0, source};
   assign m_axi_data_arlen = BEATS - 1;
   assign m_axi_data_arsize = 4;

@@ -383,7 +383,7 @@ struct Simulation {
     VerilatedContext context;
     World world;
     std::unique_ptr<Vtop> top;
-    std::vector<std::unique_ptr<Channel>> channels;  // program read, data read, data write, weights read 0, 1, ...
+    std::vector<std::unique_ptr<Channel>> channels;  // program read, data read, data write, pixels read, weights read 0, 1, ...
     std::vector<Channel*> order;                     // who draws from the pool first: the one that has waited longest
     TraceBuffer traces[2];
     Account account;
@@ -403,6 +403,7 @@ struct Simulation {
             world, "data write", ADDRESS(m_axi_data, aw),
             WritePorts{top->m_axi_data_wvalid, top->m_axi_data_wready, top->m_axi_data_wlast, top->m_axi_data_wstrb, top->m_axi_data_wdata,
                        top->m_axi_data_bvalid, top->m_axi_data_bready, top->m_axi_data_bresp}));
+        add_read("pixels read", ADDRESS(m_axi_pixels, ar), READ(m_axi_pixels));
 #if WEIGHT_PORTS > 0
         add_read("weights 0 read", ADDRESS(m_axi_weights_0, ar), READ(m_axi_weights_0));
 #endif

@@ -21,7 +21,7 @@ from rtl.flow.toolchain import cache_folder, digest, locked, run
 
 _HARNESS = Path(__file__).with_name("harness.cpp")
 _TRACES = ("linear", "attention")
-_MASTERS = ("program_read", "data_read", "data_write")
+_MASTERS = ("program_read", "data_read", "data_write", "pixels_read")
 _STATES = 8
 _WRITE = np.dtype([("cycle", "<u8"), ("address", "<u8"), ("data", "u1", 16), ("strobe", "<u8")])
 _CHUNK = 20_000  # cycles per call into C, so that Ctrl-C and progress work
@@ -267,7 +267,7 @@ class Simulator:
         return _array(records.value, count, _WRITE)
 
     def beats(self, master: str) -> int:
-        """Beats moved so far by "program_read", "data_read", "data_write" or "weights_read_<port>"."""
+        """Beats moved so far by "program_read", "data_read", "data_write", "pixels_read" or "weights_read_<port>"."""
         kind, _, port = master.rpartition("_")
         number = len(_MASTERS) + int(port) if kind == "weights_read" else _MASTERS.index(master)
         return self._call["beats"](self._handle, number)

@@ -23,8 +23,8 @@ from pathlib import Path
 from rtl.errors import InputError
 from rtl.flow.vivado_system import NOTICE, system_script
 
-CONTROL, PROGRAM, DATA, INTERRUPT = "s_axi_control", "m_axi_program", "m_axi_data", "interrupt"
-_NEEDED = (CONTROL, PROGRAM, DATA)
+CONTROL, PROGRAM, DATA, PIXELS, INTERRUPT = "s_axi_control", "m_axi_program", "m_axi_data", "m_axi_pixels", "interrupt"
+_NEEDED = (CONTROL, PROGRAM, DATA, PIXELS)
 _WEIGHTS = re.compile(r"^(m_axi_weights_\d+)_arvalid$")
 
 _CONSTRAINTS = """\
@@ -135,7 +135,7 @@ def write_project(
     ----------
     verilog_files : the accelerator's sources; copied to `out_dir`/verilog, where they may already be
     part : as Vivado spells it; board : whose preset the processing system takes if Vivado knows the board
-    hp_ports : ports of the processing system into DDR: one for program and data, one for each weight port
+    hp_ports : high-performance ports of the processing system: one for program and data, one for each weight port
 
     Raises
     ------
@@ -156,7 +156,7 @@ def write_project(
     everything = [f"[file join $here {name}]" for name in files]
     files["constraints.xdc"] = _CONSTRAINTS.format(**values)
     files["project.tcl"] = _PROJECT.format(**values, sources=alone)
-    files["system.tcl"] = system_script(top, part, board, clock_mhz, everything, (PROGRAM, DATA), weights)
+    files["system.tcl"] = system_script(top, part, board, clock_mhz, everything, (PROGRAM, DATA), weights, PIXELS)
     for name, text in files.items():
         path = out / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,8 @@
 """The script of the block design: the accelerator beside the processing system of a Zynq UltraScale+, up to the bitstream.
 
 Program and data share the first high-performance port through a SmartConnect; every weight port has one of its own, so that weights stream
-at the ports' full rate. See `rtl.flow.vivado` for what has been checked and what has not.
+at the ports' full rate. Pixels take the first of the cache-coherent ports: no high-performance port is left.
+See `rtl.flow.vivado` for what has been checked and what has not.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ NOTICE = "Written by popvit. Vivado has not been run on this file."
 _SCRIPT = """\
 # {notice}
 # vivado -mode batch -source system.tcl : the accelerator beside the processing system, and the bitstream.
-# Control on HPM0, program and data on HP0, weight port n on HP(n + 1), the interrupt on pl_ps_irq0[0].
+# Control on HPM0, program and data on HP0, weight port n on HP(n + 1), pixels on HPC0, the interrupt on pl_ps_irq0[0].
 set here [file dirname [file normalize [info script]]]
 create_project system [file join $here system] -part {part} -force
 set board [lindex [get_board_parts -quiet -latest_file_version {{*:{board}:*}}] 0]
@@ -65,22 +66,22 @@ write_hw_platform -fixed -include_bit -force [file join $here system.xsa]
 
 
 def system_script(
-    top: str, part: str, board: str, clock_mhz: float, sources: Sequence[str], shared: Sequence[str], weights: Sequence[str]
+    top: str, part: str, board: str, clock_mhz: float, sources: Sequence[str], shared: Sequence[str], weights: Sequence[str], pixels: str
 ) -> str:
     """The script's text.
 
     Parameters
     ----------
-    sources : Tcl words, one per file        shared, weights : masters of the shell on port 0, and on one port each
+    sources : Tcl words, one per file        shared, weights : masters of the shell on HP0, and on one port each        pixels : on HPC0
     """
-    ports = [tuple(shared), *((name,) for name in weights)]  # the masters on each port
-    blocks = {"control": 1} | {f"memory_{number}": len(masters) for number, masters in enumerate(ports)}
+    ports = {f"hp{number}": masters for number, masters in enumerate([tuple(shared), *((name,) for name in weights)])} | {"hpc0": (pixels,)}
+    blocks = {"control": 1} | {f"memory_{port}": len(masters) for port, masters in ports.items()}
     lines = []
-    for number, masters in enumerate(ports):
+    for port, masters in ports.items():
         for index, master in enumerate(masters):
-            lines.append(_join(f"accelerator/{master}", f"memory_{number}/S{index:02}_AXI"))
-        lines.append(_join(f"memory_{number}/M00_AXI", f"ps/S_AXI_HP{number}_FPD"))
-    clocks = [f"{name}/aclk" for name in blocks] + [f"ps/saxihp{number}_fpd_aclk" for number in range(len(ports))]
+            lines.append(_join(f"accelerator/{master}", f"memory_{port}/S{index:02}_AXI"))
+        lines.append(_join(f"memory_{port}/M00_AXI", f"ps/S_AXI_{port.upper()}_FPD"))
+    clocks = [f"{name}/aclk" for name in blocks] + [f"ps/saxi{port}_fpd_aclk" for port in ports]
     return _SCRIPT.format(
         notice=NOTICE,
         top=top,
@@ -88,7 +89,7 @@ def system_script(
         board=board,
         clock_mhz=f"{clock_mhz:g}",
         sources=" ".join(sources),
-        memory_ports="\n".join(_memory_port(number) for number in range(len(ports))),
+        memory_ports="\n".join(_memory_port(port) for port in ports),
         connects="\n".join(_connect(name, count) for name, count in blocks.items()),
         buses="\n".join(lines),
         clocks=" ".join(clocks),
@@ -100,9 +101,10 @@ def _join(master: str, slave: str) -> str:
     return f"connect_bd_intf_net [get_bd_intf_pins {master}] [get_bd_intf_pins {slave}]"
 
 
-def _memory_port(number: int) -> str:
-    """High-performance port n is the processing system's S_AXI_GP(n + 2)."""
-    return f"    CONFIG.PSU__USE__S_AXI_GP{number + 2} 1 CONFIG.PSU__SAXIGP{number + 2}__DATA_WIDTH 128 \\"
+def _memory_port(port: str) -> str:
+    """High-performance port n is the processing system's S_AXI_GP(n + 2), cache-coherent port n its S_AXI_GP(n)."""
+    number = int(port[-1]) + (0 if port.startswith("hpc") else 2)
+    return f"    CONFIG.PSU__USE__S_AXI_GP{number} 1 CONFIG.PSU__SAXIGP{number}__DATA_WIDTH 128 \\"
 
 
 def _connect(name: str, slaves: int) -> str:

@@ -8,7 +8,7 @@ from rtl.program import memory
 from rtl.program.buffers import Buffers
 from rtl.program.check import require
 from rtl.program.emitter import Emitter
-from rtl.program.isa import Counter, LoadTarget, Opcode, Window
+from rtl.program.isa import Counter, LoadTarget, Opcode
 from rtl.program.tiling import Tile
 
 NORM_BUFFERS = 2
@@ -45,15 +45,17 @@ class BundleEmitter(Emitter):
             fields |= {"table_enable": 1, "table_set": self._table(linear, tile.table_index, name)}
         return fields | {"weight_address": self._weights(tile, linear, name)}
 
-    def positions(self, channels: tuple[int, int], slot: int, done: int, name: str) -> None:
-        """``channels`` (first, count) of the position table, to image slot ``slot``, once ``done`` tiles are done."""
+    def positions(self, channels: tuple[int, int], slot: int, waits: dict[Counter, int], name: str) -> None:
+        """``channels`` (first, count) of the position table, to image slot ``slot``."""
         first, count = channels
         blob = memory.pack_positions(self.graph.positions[:, first : first + count], self.config)
-        self._load(LoadTarget.POSITION, blob, len(blob) // memory.BEAT_BYTES, first, done, f"{name} positions", image=slot)
+        self._load(LoadTarget.POSITION, blob, len(blob) // memory.BEAT_BYTES, first, waits, f"{name} positions", image=slot)
 
-    def _load(self, target: LoadTarget, blob: bytes, items: int, address: int, done: int, comment: str, image: int = 0) -> None:
-        """LOAD ``blob`` from the WEIGHTS window once ``done`` tiles are done."""
-        self.emit(Opcode.LOAD, {Counter.TILES_DONE: done}, comment=comment, window=Window.WEIGHTS, target=target,
+    def _load(
+        self, target: LoadTarget, blob: bytes, items: int, address: int, waits: dict[Counter, int], comment: str, image: int = 0
+    ) -> None:
+        """LOAD ``blob`` from the WEIGHTS window."""
+        self.emit(Opcode.LOAD, waits, comment=comment, target=target,
                   offset=self.window.add(blob), items=items, address=address, image=image)  # fmt: skip
 
     def _norm(self, norm: Norm, index: int | None, name: str) -> int:
@@ -61,7 +63,7 @@ class BundleEmitter(Emitter):
         size = self.config.shape.embed_dim
         slot, fresh, done = self.norms.place(index, self.tiles)
         if fresh:
-            self._load(LoadTarget.NORM, memory.pack_norm(norm), size, slot * size, done, f"{name} norm")
+            self._load(LoadTarget.NORM, memory.pack_norm(norm), size, slot * size, {Counter.TILES_DONE: done}, f"{name} norm")
         return slot * size
 
     def _table(self, linear: Linear, index: int | None, name: str) -> int:
@@ -69,7 +71,8 @@ class BundleEmitter(Emitter):
         assert linear.table is not None
         slot, fresh, done = self.tables.place(index, self.tiles)
         if fresh:
-            self._load(LoadTarget.TABLE, memory.pack_table(linear.table), TABLE_ENTRIES, slot * TABLE_ENTRIES, done, f"{name} table")
+            blob, waits = memory.pack_table(linear.table), {Counter.TILES_DONE: done}
+            self._load(LoadTarget.TABLE, blob, TABLE_ENTRIES, slot * TABLE_ENTRIES, waits, f"{name} table")
         return slot
 
     def _weights(self, tile: Tile, linear: Linear, name: str) -> int:
@@ -80,7 +83,7 @@ class BundleEmitter(Emitter):
             words, stride = memory.pack_weights(linear, self.config)
             self.placed[tile] = self.window.add(memory.pack_parameters(linear)), self.window.add(words), stride
         parameters, words_at, stride = self.placed[tile]
-        self.emit(Opcode.LOAD, waits, Counter.TILE_LOADED, f"{name} parameters", window=Window.WEIGHTS, target=LoadTarget.PARAMETER,
+        self.emit(Opcode.LOAD, waits, Counter.TILE_LOADED, f"{name} parameters", target=LoadTarget.PARAMETER,
                   offset=parameters, items=linear.outputs, address=address)  # fmt: skip
         self.emit(Opcode.STREAM, waits, Counter.TILE_STREAMED, f"{name} weights", offset=words_at, stride=stride, items=tile.words,
                   address=address)  # fmt: skip

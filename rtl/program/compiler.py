@@ -1,16 +1,16 @@
 """The compiler: integer graph -> program and memory image, for one configuration. Deterministic: the same graph gives the same bytes.
 
 ``rtl.program.order`` says which tile of which image comes when. Before each TILE comes its bundle: on the DMA queue POSITION (patch tiles),
-NORM and TABLE when new, PARAMETER; on the STREAM queue its weights. The queues run ahead of the array, limited only by buffers. PIXEL and
-STORE belong to no tile: they slip in after a bundle whose own buffer is free no sooner than they may start, so they never hold up loading;
-STORE after that of a projection, because before it positions keep the DMA busy.
+NORM and TABLE when new, PARAMETER; on the STREAM queue its weights. The queues run ahead of the array, limited only by buffers. INPUT, on
+a queue of its own, comes as soon as its slot is free. STORE belongs to no tile: it slips in after a bundle whose own buffer is free no
+sooner than it may start, so it never holds up loading, and after that of a projection, because before it positions keep the DMA busy.
 
 Synchronisation. Every wait is met by posts of instructions *earlier in the program*, so no queue depth can deadlock.
 
 * TILE n waits ``TILE_STREAMED`` for its weights and ``TILE_LOADED`` for the last LOAD of its bundle; the DMA queue is in order, so all that
-  came before has landed too: the pixels, and the STORE of the logits that a head tile overwrites.
+  came before has landed too: the STORE of the logits that a head tile overwrites. A patch tile waits ``INPUT_LOADED`` for its pixels.
 * The projection waits for all ATTENDs of its layer; a QKV tile, which overwrites keys and values, for the ATTENDs that read those places.
-* LOAD and STREAM into a buffer wait until the last tile that used it is done (``TILES_DONE``); PIXEL until the last tile that reads the
+* LOAD and STREAM into a buffer wait until the last tile that used it is done (``TILES_DONE``); INPUT until the last tile that reads the
   slot's activations is, POSITION until the last that reads its residuals.
 * ATTEND waits until the QKV tiles before it are done: those of the whole layer, where o goes to the activations that hold q. STORE waits
   until the image's head tiles are done.
@@ -26,7 +26,7 @@ from model.integer import REQUANTIZE_SHIFTS
 from rtl.config import AcceleratorConfig
 from rtl.program.bundle import BundleEmitter
 from rtl.program.check import check_graph, require
-from rtl.program.isa import Counter, Instruction, LoadTarget, Opcode, Window
+from rtl.program.isa import Counter, Instruction, Opcode
 from rtl.program.memory import BEAT_BYTES, aligned
 from rtl.program.order import Pixels, Run, ordered
 from rtl.program.tiling import SHORTEST_FILL, Attend, Tile, Write
@@ -73,9 +73,8 @@ class CompiledProgram:
 
 @dataclass(frozen=True, kw_only=True)
 class _Waiting:
-    """A PIXEL or STORE of ``image`` that has no place in the program yet. ``done``: tiles that must be done before it starts."""
+    """A STORE of ``image`` that has no place in the program yet. ``done``: tiles that must be done before it starts."""
 
-    opcode: Opcode
     image: int
     done: int
 
@@ -123,40 +122,38 @@ class _Compiler(BundleEmitter):
     # -- pixels and logits ----------------------------------------------------------------------------------------------------------------
 
     def pixels(self, image: int) -> None:
+        offset, count = image * self.image_stride, image_pixels(self.config)
         done = self.tiles if image >= self.config.images else 0
-        self.waiting.append(_Waiting(opcode=Opcode.LOAD, image=image, done=done))
+        self.emit(Opcode.INPUT, {Counter.TILES_DONE: done}, Counter.INPUT_LOADED, f"pixels @{image}",
+                  offset=offset, items=count, image=self.slot(image))  # fmt: skip
 
     def logits(self, image: int) -> None:
         self.residual_free[self.slot(image)] = self.tiles
-        self.waiting.append(_Waiting(opcode=Opcode.STORE, image=image, done=self.tiles))
+        self.waiting.append(_Waiting(image=image, done=self.tiles))
 
     def _release(self, items: list[_Waiting]) -> None:
         """Give these a place in the program: here."""
         for item in items:
             self.waiting.remove(item)
-            waits, slot = {Counter.TILES_DONE: item.done}, self.slot(item.image)
-            if item.opcode == Opcode.STORE:
-                offset, count = item.image * self.result_stride, self.config.shape.classes
-                self.emit(Opcode.STORE, waits, comment=f"logits @{item.image}", offset=offset, items=count, image=slot)
-            else:
-                offset, count = item.image * self.image_stride, image_pixels(self.config)
-                self.emit(Opcode.LOAD, waits, comment=f"pixels @{item.image}", window=Window.IMAGE, target=LoadTarget.PIXEL,
-                          offset=offset, items=count, image=slot)  # fmt: skip
+            waits, offset = {Counter.TILES_DONE: item.done}, item.image * self.result_stride
+            self.emit(Opcode.STORE, waits, comment=f"logits @{item.image}", offset=offset, items=self.config.shape.classes,
+                      image=self.slot(item.image))  # fmt: skip
 
     # -- tiles ----------------------------------------------------------------------------------------------------------------------------
 
     def tile(self, tile: Tile, image: int, images: int) -> None:
         """The tile's bundle, then the TILE, then what slips in."""
         name = f"{tile.name} @{image}"
-        if tile.positions:
-            self._release([item for item in self.waiting if item.opcode == Opcode.LOAD and item.image == image])
         if tile.norm is self.graph.norm:  # a head: the logit memories are free once they are stored
-            self._release([item for item in self.waiting if item.opcode == Opcode.STORE])
+            self._release(list(self.waiting))
         waits = {Counter.ATTENTIONS_DONE: self._attentions(tile, image)}
         slot = self.slot(image)
         fields = dict(tile.fields, planes=1, activations=SHORTEST_FILL, source_image=self.output[slot] if tile.after_attention else slot)
         if tile.positions:
-            self.positions(tile.positions, slot, self.residual_free[slot], name)
+            first = tile.positions[0] == 0  # the first tile's come before the pixels, the others behind them: all share the load bus
+            waits_for = {Counter.TILES_DONE: self.residual_free[slot], Counter.INPUT_LOADED: 0 if first else image + 1}
+            self.positions(tile.positions, slot, waits_for, name)
+            waits[Counter.INPUT_LOADED] = image + 1
         if tile.heads:
             fields["key_value_head"] = self._place(tile.heads[0], image)
         if tile.linear is not None:
@@ -166,7 +163,7 @@ class _Compiler(BundleEmitter):
         self.emit(Opcode.TILE, waits, Counter.TILES_DONE, name, words=tile.words, image=slot, images=images,
                   passes=tile.passes, **fields)  # fmt: skip
         free = self.tiles - self.config.weight_buffers
-        self._release([item for item in self.waiting if item.done <= free and (item.opcode == Opcode.LOAD or tile.after_attention)])
+        self._release([item for item in self.waiting if item.done <= free and tile.after_attention])
 
     def _attentions(self, tile: Tile, image: int) -> int:
         """ATTENDs that must be done before the tile."""

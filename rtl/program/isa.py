@@ -4,7 +4,7 @@ Every instruction starts with an 80-bit header: opcode, three waits (``counter >
 instruction is done). Counters are monotonic, 16 bits, zero at start; counter 0 is never posted, so ``wait 0 >= 0`` always holds.
 The payload begins at bit 80. Little-endian: bit 0 of the instruction is bit 0 of its first byte in memory.
 
-Instructions of one queue run in order; the four queues (DMA, ARRAY, ATTEND, STREAM) run concurrently and meet only through counters.
+Instructions of one queue run in order; the five queues (DMA, ARRAY, ATTEND, STREAM, INPUT) run concurrently and meet only through counters.
 
 ``image`` is an image *slot*, 0 or 1: whose residuals, activations, statistics and logits are meant.
 """
@@ -27,6 +27,7 @@ class Opcode(enum.IntEnum):
     STORE = 4
     END = 5
     STREAM = 6
+    INPUT = 7
 
 
 class Counter(enum.IntEnum):
@@ -37,18 +38,11 @@ class Counter(enum.IntEnum):
     TILES_DONE = 2  # tiles whose results have all landed
     ATTENTIONS_DONE = 3
     TILE_STREAMED = 4  # tiles whose weights are in memory
-
-
-class Window(enum.IntEnum):
-    """DDR windows. Offsets in instructions are relative to a window's base and checked against its byte limit."""
-
-    WEIGHTS = 0
-    IMAGE = 1
-    RESULT = 2
+    INPUT_LOADED = 5  # images whose pixels are in memory
 
 
 class LoadTarget(enum.IntEnum):
-    """Where LOAD puts its items, and how wide an item is in memory.
+    """Where LOAD puts its items, and how wide an item is in the WEIGHTS window.
 
     PARAMETER: one per output channel, whatever its planes; a tile's first is at its ``weight_address``. 64 bits:
     multiplier [0:16], shift code [16:18] (index into REQUANTIZE_SHIFTS), bias [18:45] signed.
@@ -56,15 +50,12 @@ class LoadTarget(enum.IntEnum):
     POSITION: 128 bits, a beat of 8 rows, written to the residual memories of ``image``. Channels from ``address`` on, outermost; then
     passes; then groups of 16 rows (``ceil(rows / 16)``); then parity. Even beat (first): s16 of rows 16g + 0, 2, ... 14, row 16g + 2k in
     bytes 2k and 2k + 1. Odd beat: rows 16g + 1, 3, ... 15, row 16g + 2k + 1 in bytes 2k + 1 and (2k + 2) % 16. Other rows and slots: 0.
-    PIXEL: 8 bits, the image as (y, x, channel) bytes; scattered to the activation memories of ``image``, slots ``first_patch``, ...
-    (patch order (y, x, channel)).
     """
 
     PARAMETER = 0
     NORM = 1
     TABLE = 2
     POSITION = 3
-    PIXEL = 4
 
 
 class Source(enum.IntEnum):
@@ -120,9 +111,10 @@ HEADER = (
     ("post_counter", 4),
 )
 
-#: Payload fields per opcode, in order from PAYLOAD_OFFSET.
+#: Payload fields per opcode, in order from PAYLOAD_OFFSET. An ``offset`` is relative to the base of a DDR window, and every transfer is
+#: checked against its limit: WEIGHTS for LOAD and STREAM, IMAGE for INPUT, RESULT for STORE.
 PAYLOAD = {
-    Opcode.LOAD: (("window", 2), ("target", 3), ("offset", 32), ("items", 24), ("address", 16), ("image", 1)),
+    Opcode.LOAD: (("target", 3), ("offset", 32), ("items", 24), ("address", 16), ("image", 1)),
     # Weight words: slice s of word i is item i of the run at offset + s * stride in the WEIGHTS window, s < weight ports.
     Opcode.STREAM: (("offset", 32), ("stride", 32), ("items", 16), ("address", 16)),
     Opcode.TILE: (
@@ -163,6 +155,9 @@ PAYLOAD = {
     ),
     Opcode.STORE: (("offset", 32), ("items", 16), ("image", 1)),
     Opcode.END: (("status", 8),),
+    # A whole image as (y, x, channel) bytes, ``items`` of them; scattered to the activation memories of ``image``, token slots
+    # ``first_patch``, ..., each patch in the order (y, x, channel).
+    Opcode.INPUT: (("offset", 32), ("items", 24), ("image", 1)),
 }
 
 

@@ -1,7 +1,8 @@
-"""Predicted cycles of a program: an event model of the four queues. For plans and reports; the RTL is what counts.
+"""Predicted cycles of a program: an event model of the five queues. For plans and reports; the RTL is what counts.
 
 Formulas, in cycles
 -------------------
+* INPUT: over its own port, as fast as the load bus scatters it; positions and tables of the same time wait for the bus.
 * LOAD: an item, or a beat of positions, per cycle; ``latency`` is hidden while others still arrive. STORE: ``STORE_CYCLES`` per logit.
 * STREAM: every weight port brings 16 bytes per cycle; ``latency`` is hidden likewise. All ports share ``memory_bytes``.
 * A step of TILE (one pass of one image): computes ``words``; while it does, the next step fills ``16 * ceil(activations / 16)``, so that
@@ -33,7 +34,7 @@ from rtl.program.memory import BEAT_BYTES
 KINDS = ("compute", "fill", "hazard", "weights", "attention", "input", "key_value", "drain")
 #: Cycles per logit: eight in 18.
 STORE_CYCLES = 4 / 8
-ITEM_BYTES = {LoadTarget.PARAMETER: 8, LoadTarget.NORM: 4, LoadTarget.TABLE: 1, LoadTarget.POSITION: 16, LoadTarget.PIXEL: 1}
+ITEM_BYTES = {LoadTarget.PARAMETER: 8, LoadTarget.NORM: 4, LoadTarget.TABLE: 1, LoadTarget.POSITION: 16}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,11 +124,13 @@ def predict(compiled: CompiledProgram, config: AcceleratorConfig, timing: Timing
 
 
 def transfer_bytes(opcode: Opcode, payload: dict[str, int], config: AcceleratorConfig) -> int:
-    """Bytes that a LOAD, STREAM or STORE moves; 0 for the others."""
+    """Bytes that a LOAD, STREAM, STORE or INPUT moves; 0 for the others."""
     if opcode == Opcode.STORE:
         return 2 * payload["items"]
     if opcode == Opcode.STREAM:
         return payload["items"] * config.weight_ports * weight_item_bits(config.slice_inputs) // 8
+    if opcode == Opcode.INPUT:
+        return payload["items"]
     return payload["items"] * ITEM_BYTES[LoadTarget(payload["target"])] if opcode == Opcode.LOAD else 0
 
 
@@ -188,7 +191,8 @@ class _Machine:
     def __init__(self, config: AcceleratorConfig, timing: Timing):
         self.config, self.timing = config, timing
         self.memory = Bandwidth(timing.memory_bytes)
-        self.data, self.weights, self.array = _Port(), _Port(), _Array(timing)
+        self.load_bus = Bandwidth(1.0)  # beats to the rows: pixels first
+        self.data, self.weights, self.pixels, self.array = _Port(), _Port(), _Port(), _Array(timing)
         self.attend_free = 0.0
         self.posts: defaultdict[int, list[float]] = defaultdict(list)
 
@@ -223,8 +227,13 @@ class _Machine:
             start, done = self.weights.transfer(self.memory, ready, size, BEAT_BYTES * self.config.weight_ports, timing.latency)
             return Span(name="", opcode=opcode, start=start, done=done, busy=done - start)
         if opcode == Opcode.LOAD:
-            cycles = timing.pixels if payload["target"] == LoadTarget.PIXEL else payload["items"]
-            start, end = self.data.transfer(self.memory, ready, size, min(BEAT_BYTES, size / cycles), timing.latency)
+            start, end = self.data.transfer(self.memory, ready, size, min(BEAT_BYTES, size / payload["items"]), timing.latency)
+            if payload["target"] in (LoadTarget.POSITION, LoadTarget.TABLE):
+                end = self.data.free = max(end, self.load_bus.transfer(start, payload["items"], 1.0))
+            return Span(name="", opcode=opcode, start=start, done=end + self.config.rows, busy=end - start)
+        if opcode == Opcode.INPUT:
+            start, end = self.pixels.transfer(self.memory, ready, size, min(BEAT_BYTES, size / timing.pixels), timing.latency)
+            end = self.pixels.free = max(end, self.load_bus.transfer(start, timing.pixels, 1.0))
             return Span(name="", opcode=opcode, start=start, done=end + self.config.rows, busy=end - start)
         start = max(ready, self.data.free)
         busy = payload["items"] * STORE_CYCLES + timing.latency if opcode == Opcode.STORE else 0.0

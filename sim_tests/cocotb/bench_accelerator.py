@@ -19,17 +19,18 @@ def pauses(salt: str, share: float):
 
 
 class Host:
-    """Memory behind both masters, and the register master."""
+    """Memory behind all masters, and the register master."""
 
     def __init__(self, dut, stall: float) -> None:
         self.parameters = bench_parameters()
         self.control = AxiLiteMaster(AxiLiteBus.from_prefix(dut, "s_axi_control"), dut.clk, dut.rst)
         self.memory = AxiRam(AxiBus.from_prefix(dut, "m_axi_data"), dut.clk, dut.rst, size=MEMORY_BYTES)
-        self.program = AxiRamRead(AxiReadBus.from_prefix(dut, "m_axi_program"), dut.clk, dut.rst, mem=self.memory.mem)
+        names = ["program", "pixels", *(f"weights_{port}" for port in range(self.parameters["weight_ports"]))]
+        self.readers = [AxiRamRead(AxiReadBus.from_prefix(dut, f"m_axi_{name}"), dut.clk, dut.rst, mem=self.memory.mem) for name in names]
         if stall:
             reads, writes = self.memory.read_if, self.memory.write_if
-            channels = (self.program.ar_channel, self.program.r_channel, reads.ar_channel, reads.r_channel, writes.aw_channel,
-                        writes.w_channel, writes.b_channel)  # fmt: skip
+            channels = [channel for reader in (reads, *self.readers) for channel in (reader.ar_channel, reader.r_channel)]
+            channels += [writes.aw_channel, writes.w_channel, writes.b_channel]
             for number, channel in enumerate(channels):
                 channel.set_pause_generator(pauses(f"channel {number}", stall))
 

@@ -8,71 +8,15 @@ import cocotb
 import numpy as np
 from cocotb.triggers import FallingEdge, RisingEdge
 
-from model.graph import DeitShape
 from rtl.dma_engine import DmaError
-from rtl.program.isa import PAYLOAD, LoadTarget, Opcode, Window
+from rtl.program.isa import PAYLOAD, LoadTarget, Opcode
 from rtl.row_bus import LANES, LoadBus, LoadKind
-from sim_tests.cocotb.helpers import bench_parameters, bench_random, drive_stream, idle_stream, start
+from sim_tests.cocotb.helpers import bench_random, drive_stream, idle_stream, start
+from sim_tests.cocotb.load_bus import STALLS, Geometry, Rows, instruction, same
 from sim_tests.cocotb.request_memory import RequestMemory, content_bytes
 
-WINDOWS = {Window.WEIGHTS: (0x10_0000_0000, 1 << 24), Window.IMAGE: (0x20_0000_0100, 1 << 20), Window.RESULT: (0x30_0000_0010, 1 << 16)}
-ITEM_BYTES = {LoadTarget.PARAMETER: 8, LoadTarget.NORM: 4, LoadTarget.TABLE: 1, LoadTarget.POSITION: 16, LoadTarget.PIXEL: 1}
-
-
-def instruction(opcode: Opcode, post: int | None = None, **fields: int) -> int:
-    word, at = 0, 0
-    for name, width in PAYLOAD[opcode]:
-        word |= fields[name] << at
-        at += width
-    return opcode | word << 4 | (0 if post is None else 1 | post << 1) << 180
-
-
-class Geometry:
-    """The network's and the array's dimensions, from the bench's parameters."""
-
-    def __init__(self) -> None:
-        parameters = bench_parameters()
-        self.shape, self.rows = DeitShape(**parameters["shape"]), parameters["rows"]
-        self.passes = -(-self.shape.tokens // self.rows)
-        self.groups = -(-self.rows // LANES)
-
-    def positions(self, channels: int) -> int:
-        return channels * self.passes * self.groups * 2
-
-    def image_bytes(self) -> int:
-        return self.shape.channels * self.shape.image_size**2
-
-
-class Rows:
-    """What the rows write: the load bus hops from row to row and turns by a lane each time.
-
-    Attributes
-    ----------
-    written : (kind, row, image, pass, address) -> value        beats : load bus beats so far        last : cycle of the newest
-    """
-
-    def __init__(self, rows: int) -> None:
-        self.rows = rows
-        self.written: dict[tuple[int, ...], int] = {}
-        self.beats, self.last = 0, 0
-
-    def take(self, word: int, cycle: int) -> LoadKind:
-        at = {name: (word >> field.offset) & (1 << field.width) - 1 for name, field in LoadBus}
-        token = at["token"]
-        image, pass_index, address = token & 1, token >> 1 & 15, token >> 5
-        kind, data, lanes, upper = LoadKind(at["kind"]), at["data"], at["lanes"], at["upper"]
-        self.beats, self.last = self.beats + 1, cycle
-        for row in range(self.rows):
-            if kind == LoadKind.TABLE:
-                self._write((kind.value, row, 0, 0, address), data & 0xFF)
-            elif lanes & 1 and row // LANES == at["group_1" if upper & 1 else "group_0"]:
-                self._write((kind.value, row, image, pass_index, address), data & (0xFFFF if kind == LoadKind.POSITION else 0xFF))
-            data, lanes, upper = data >> 8 | (data & 0xFF) << 120, lanes >> 1 | (lanes & 1) << 15, upper >> 1 | (upper & 1) << 15
-        return kind
-
-    def _write(self, place: tuple[int, ...], value: int) -> None:
-        assert place not in self.written, f"written twice: {place}"
-        self.written[place] = value
+WEIGHTS, IMAGE, RESULT = WINDOWS = (0x10_0000_0000, 1 << 24), (0x20_0000_0100, 1 << 20), (0x30_0000_0010, 1 << 16)
+ITEM_BYTES = {LoadTarget.PARAMETER: 8, LoadTarget.NORM: 4, LoadTarget.TABLE: 1, LoadTarget.POSITION: 16}
 
 
 def expected_positions(geometry: Geometry, address: int, channels: int, first: int, image: int) -> dict[tuple[int, ...], int]:
@@ -86,19 +30,6 @@ def expected_positions(geometry: Geometry, address: int, channels: int, first: i
         values = beat[..., lane] | beat[..., (lane + 1) % 16] << 8
         for (channel, pass_index), value in np.ndenumerate(values):
             expected[LoadKind.POSITION.value, row, image, pass_index, first + channel] = int(value)
-    return expected
-
-
-def expected_pixels(geometry: Geometry, address: int, image: int) -> dict[tuple[int, ...], int]:
-    shape = geometry.shape
-    size, patch, grid = shape.image_size, shape.patch_size, shape.grid
-    pixels = np.frombuffer(content_bytes(address, geometry.image_bytes()), np.uint8).reshape(grid, patch, grid, patch * shape.channels)
-    tokens = pixels.transpose(0, 2, 1, 3).reshape(grid * grid, shape.patch_dim)
-    assert tokens.size == size * size * shape.channels
-    expected = {}
-    for (token, channel), value in np.ndenumerate(tokens):
-        pass_index, row = divmod(token + shape.first_patch, geometry.rows)
-        expected[LoadKind.PIXEL.value, row, image, pass_index, channel] = int(value)
     return expected
 
 
@@ -123,6 +54,7 @@ class Bench:
         self.stores: list[tuple[int, int]] = []
         self.ended = self.cycle = 0
         self._answer: int | None = None
+        self._held = self._due = 0
 
     async def run(self, instructions: list[int], posts: int, limit: int) -> None:
         """Until that many posts came."""
@@ -137,8 +69,8 @@ class Bench:
 
     async def step(self) -> None:
         dut, rng = self.dut, self.rng
-        holds = [int(rng.random() < self.hold) for _ in range(2)]
-        dut.hold_position.value, dut.hold_pixel.value = holds
+        hold, pixels = int(rng.random() < self.hold), self._pixels()
+        dut.hold_position.value, dut.pixels.value = hold, pixels
         ready = [int(rng.random() >= self.stall) for _ in range(2)]
         dut.o_write__ready.value, dut.o_beats__ready.value = ready
         dut.write_done.value = int(self._answer == self.cycle)
@@ -151,19 +83,24 @@ class Bench:
             if word & 1:
                 writes.append((word >> 1 & 0xFFFF, word >> 17))
         load = int(dut.load.value)
-        if load & 1:
-            kind = self.rows.take(load, self.cycle)
-            assert not (kind == LoadKind.POSITION and self._held[0]) and not (kind == LoadKind.PIXEL and self._held[1]), (
-                f"{kind} in spite of hold"
-            )
+        if self._due:
+            assert load == self._due, "a beat of pixels enters the bus in the next cycle"
+        elif load & 1:
+            assert self.rows.take(load, self.cycle) != LoadKind.POSITION or not self._held, "a position in spite of hold"
         post = int(dut.post.value)
         if post & 1:
             self.posts.append((self.cycle, post >> 1))
         self.ended += int(dut.done.value)
-        self._held = holds
+        self._held, self._due = hold, pixels
         self.cycle += 1
         await FallingEdge(dut.clk)
         dut.logits.value = logits
+
+    def _pixels(self) -> int:
+        """A beat of pixels, or none: as often as ``hold``."""
+        word = self.rng.getrandbits(LoadBus.size) | 1
+        kind = LoadBus["kind"].offset
+        return (word & ~(3 << kind) | LoadKind.PIXEL.value << kind) if self.rng.random() < self.hold else 0
 
     def _watch_store(self, ready: list[int]) -> None:
         dut = self.dut
@@ -186,41 +123,16 @@ def logit_at(address: int) -> int:
 
 async def begin(dut, **stalls) -> Bench:
     idle_stream(dut, sources=("i", "i_beats"), sinks=("o_read", "o_write", "o_beats"))
-    for name in ("clear", "write_done", "hold_position", "hold_pixel", "logits"):
+    for name in ("clear", "write_done", "hold_position", "pixels", "logits"):
         getattr(dut, name).value = 0
-    windows = [WINDOWS[window][0] | WINDOWS[window][1] << 40 for window in Window]
-    dut.windows.value = sum(window << 72 * index for index, window in enumerate(windows))
+    dut.windows.value = sum((base | size << 40) << 72 * index for index, (base, size) in enumerate(WINDOWS))
     bench = Bench(dut, **stalls)
     await start(dut)
     return bench
 
 
-def load(target: int, items: int, *, offset: int, address: int = 0, image: int = 0, window: int = 0, post: int | None = 1) -> int:
-    return instruction(Opcode.LOAD, post, window=window, target=target, offset=offset, items=items, address=address, image=image)
-
-
-def same(got: dict, expected: dict, what: str) -> None:
-    missing, extra = expected.keys() - got.keys(), got.keys() - expected.keys()
-    assert not missing and not extra, f"{what}: {len(missing)} missing, {len(extra)} extra, e.g. {sorted(missing)[:2]}, {sorted(extra)[:2]}"
-    wrong = {key for key in expected if got[key] != expected[key]}
-    assert not wrong, f"{what}: {len(wrong)} of {len(expected)} differ, first at {min(wrong)}: {got[min(wrong)]} for {expected[min(wrong)]}"
-
-
-STALLS = {"free": {}, "slow": {"latency": 40, "stall": 0.4, "hold": 0.3}, "held": {"hold": 0.8}}
-
-
-@cocotb.test(timeout_time=20, timeout_unit="ms")
-@cocotb.parametrize(case=list(STALLS), image=[0, 1])
-async def pixels_reach_their_rows(dut, case: str, image: int) -> None:
-    """Twice, so that the second image finds everything as it was."""
-    bench = await begin(dut, **STALLS[case])
-    geometry = bench.geometry
-    for count in (1, 2):
-        offset = 0x40 * count
-        await bench.run([load(LoadTarget.PIXEL, geometry.image_bytes(), offset=offset, image=image, window=Window.IMAGE)], count, 200_000)
-        same(bench.rows.written, expected_pixels(geometry, WINDOWS[Window.IMAGE][0] + offset, image), "pixels")
-        assert bench.posts[-1][0] > bench.rows.last + geometry.rows, "the post came before the last row had its beat"
-        bench.rows.written.clear()
+def load(target: int, items: int, *, offset: int, address: int = 0, image: int = 0, post: int | None = 1) -> int:
+    return instruction(Opcode.LOAD, post, target=target, offset=offset, items=items, address=address, image=image)
 
 
 @cocotb.test(timeout_time=20, timeout_unit="ms")
@@ -230,22 +142,9 @@ async def positions_reach_their_rows(dut, case: str) -> None:
     geometry, expected, program = bench.geometry, {}, []
     for image, first, channels, offset in ((0, 0, 5, 0x100), (1, 3, 4, 0x20000), (0, 5, 1, 0x9000)):
         program.append(load(LoadTarget.POSITION, geometry.positions(channels), offset=offset, address=first, image=image))
-        expected |= expected_positions(geometry, WINDOWS[Window.WEIGHTS][0] + offset, channels, first, image)
+        expected |= expected_positions(geometry, WEIGHTS[0] + offset, channels, first, image)
     await bench.run(program, 3, 50_000)
     same(bench.rows.written, expected, "positions")
-
-
-@cocotb.test(timeout_time=20, timeout_unit="ms")
-async def image_cycles(dut) -> None:
-    """A beat per cycle, limited by what comes in or by what goes out."""
-    bench = await begin(dut)
-    geometry = bench.geometry
-    await bench.run([load(LoadTarget.PIXEL, geometry.image_bytes(), offset=0, window=Window.IMAGE)], 1, 200_000)
-    incoming = geometry.image_bytes() // (LANES if bench_parameters()["turns"] else 1)
-    cycles = bench.posts[-1][0]
-    dut._log.info(f"image in {cycles} cycles, {bench.rows.beats} beats out")
-    line = -(-geometry.image_bytes() // geometry.shape.image_size // LANES) * bench_parameters()["turns"]
-    assert cycles <= max(incoming, bench.rows.beats) + line + geometry.rows + 60
 
 
 def random_load(rng: random.Random, geometry: Geometry) -> dict[str, int]:
@@ -265,7 +164,7 @@ async def items_reach_their_memories(dut, case: str) -> None:
     found: dict[LoadTarget, list[tuple[int, int]]] = {target: [] for target in LoadTarget}
     for fields in loads:
         size = ITEM_BYTES[fields["target"]]
-        source = content_bytes(WINDOWS[Window.WEIGHTS][0] + fields["offset"], size * fields["items"])
+        source = content_bytes(WEIGHTS[0] + fields["offset"], size * fields["items"])
         for index in range(fields["items"]):
             value = int.from_bytes(source[size * index : size * (index + 1)], "little")
             found[fields["target"]].append((fields["address"] + index, value))
@@ -300,7 +199,7 @@ async def stores_after_loads(dut, case: str, items: int, image: int) -> None:
     for _ in range(60):
         await bench.step()
     assert [counter for _, counter in bench.posts] == [1, 5, 6] and bench.ended == 1 and watch.done()
-    base = WINDOWS[Window.RESULT][0] + 0x30
+    base = RESULT[0] + 0x30
     assert bench.stores == [(base, -(-items // 8))]
     expected = b"".join(logit_at(index | image << 12).to_bytes(2, "little") for index in range(items))
     same(bench.stored, {base + at: byte for at, byte in enumerate(expected)}, "logits")
@@ -315,9 +214,9 @@ async def _store_begins_late(dut, bench: Bench) -> None:
 @cocotb.test(timeout_time=20, timeout_unit="ms")
 async def windows_are_exact(dut) -> None:
     bench = await begin(dut)
-    size = WINDOWS[Window.WEIGHTS][1]
+    size = WEIGHTS[1]
     await bench.run([load(LoadTarget.NORM, 5, offset=size - 32)], 1, 1000)
-    result = WINDOWS[Window.RESULT][1]
+    result = RESULT[1]
     overrun, bad = DmaError.WINDOW_OVERRUN, DmaError.BAD_INSTRUCTION
     wrong = [
         (load(LoadTarget.NORM, 9, offset=size - 32), overrun),
@@ -325,9 +224,8 @@ async def windows_are_exact(dut) -> None:
         (load(LoadTarget.PARAMETER, 0, offset=0), overrun),
         (load(LoadTarget.PARAMETER, 1, offset=4), overrun),
         (load(LoadTarget.TABLE, 1, offset=(1 << 32) - 16), overrun),
-        (load(LoadTarget.TABLE, (1 << 24) - 1, offset=(1 << 32) - 16, window=Window.IMAGE), overrun),
-        (load(LoadTarget.TABLE, 1, offset=0, window=Window.RESULT), bad),
-        (load(5, 1, offset=0), bad),
+        (load(LoadTarget.TABLE, (1 << 24) - 1, offset=(1 << 32) - 16), overrun),
+        (load(4, 1, offset=0), bad),
         (instruction(Opcode.STORE, offset=result - 16, items=9, image=0), overrun),
         (instruction(Opcode.STORE, offset=0, items=0, image=0), overrun),
         (7, bad),

@@ -27,6 +27,7 @@ def test_accelerator(bits: int) -> None:
         parameters={
             "registers": {name: register["offset"] for name, register in as_dict().items()},
             "windows": windows(compiled),
+            "weight_ports": config.weight_ports,
             "contents": {name: data.hex() for name, data in contents.items()},
             "logits": interpret(graph, image)["logits"].reshape(-1).tolist(),
         },

@@ -5,9 +5,8 @@ import pytest
 from model.graph import DeitShape
 from rtl.config import AcceleratorConfig, preset
 from rtl.dma_engine import DmaEngine
-from rtl.pixel_turn import PixelTurn
 from sim_tests.cocotb.runner import run_bench
-from sim_tests.program.shapes import BASE, MICRO
+from sim_tests.program.shapes import MICRO
 
 TWO_BY_TWO = DeitShape(
     name="two", bits=4, image_size=32, channels=1, patch_size=16, embed_dim=16, depth=1, heads=1, hidden_dim=64, classes=10
@@ -33,15 +32,6 @@ CONFIGS = {
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_dma_engine(name: str) -> None:
-    _run(CONFIGS[name])
-
-
-@pytest.mark.parametrize("rows", [66, 50])
-def test_full_size_image(rows: int) -> None:
-    _run(preset(BASE, rows=rows), "image_cycles")
-
-
-def _run(config: AcceleratorConfig, test: str | None = None) -> None:
-    engine = DmaEngine(config)
-    parameters = {"shape": dataclasses.asdict(config.shape), "rows": config.rows, "turns": isinstance(engine.loader.pixels, PixelTurn)}
-    run_bench(engine, module="sim_tests.cocotb.bench_dma_engine", name="dma_engine", test=test, parameters=parameters)
+    config = CONFIGS[name]
+    parameters = {"shape": dataclasses.asdict(config.shape), "rows": config.rows}
+    run_bench(DmaEngine(config), module="sim_tests.cocotb.bench_dma_engine", name="dma_engine", parameters=parameters)

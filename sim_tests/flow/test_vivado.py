@@ -13,7 +13,7 @@ from rtl.flow.vivado import NOTICE, module_ports, write_project
 STUB = Path(__file__).with_name("vivado_stub.tcl")
 PART = platform("zcu102").part
 
-BUSES = {"s_axi_control": 12, "m_axi_program": 40, "m_axi_data": 40}
+BUSES = {"s_axi_control": 12, "m_axi_program": 40, "m_axi_data": 40, "m_axi_pixels": 40}
 
 
 def accelerator(weight_ports: int = 3) -> str:
@@ -74,17 +74,17 @@ def test_shell_has_the_buses_and_no_trace(project):
     text = (project / "verilog" / "accelerator_shell.v").read_text()
     assert "input wire [11:0] s_axi_control_araddr," in text and "output wire interrupt\n" in text
     assert "trace" not in text and ".rst(~aresetn)" in text
-    assert "s_axi_control:m_axi_program:m_axi_data:m_axi_weights_0:m_axi_weights_1:m_axi_weights_2" in text
+    assert "s_axi_control:m_axi_program:m_axi_data:m_axi_pixels:m_axi_weights_0:m_axi_weights_1:m_axi_weights_2" in text
 
 
 def test_ports_are_read_with_their_widths():
     ports = {port.name: (port.direction, port.width) for port in module_ports(ACCELERATOR, "accelerator")}
-    assert ports["m_axi_data_araddr"] == ("output", 40) and ports["clk"] == ("input", 1) and len(ports) == 16
+    assert ports["m_axi_data_araddr"] == ("output", 40) and ports["clk"] == ("input", 1) and len(ports) == 18
 
 
 @pytest.mark.parametrize("weight_ports", [0, 1, 3])
 def test_memory_ports_of_the_processing_system(tmp_path, weight_ports):
-    """Program and data share port 0, each weight port has its own; no other port is switched on."""
+    """Program and data share HP0, each weight port has its own, pixels take HPC0; no other port is switched on."""
     source = tmp_path / "accelerator.v"
     source.write_text(accelerator(weight_ports))
     write_project(tmp_path / "vivado", [source], "accelerator", PART, 250)
@@ -93,9 +93,11 @@ def test_memory_ports_of_the_processing_system(tmp_path, weight_ports):
     assert (done.returncode, done.stderr) == (0, "")
     text = script.read_text()
     assert [f"S_AXI_GP{n + 2} 1" in text for n in range(4)] == [n <= weight_ports for n in range(4)]
+    assert "S_AXI_GP0 1" in text and "S_AXI_GP1 1" not in text
+    assert "[get_bd_intf_pins accelerator/m_axi_pixels] [get_bd_intf_pins memory_hpc0/S00_AXI]" in text
     for n in range(weight_ports):
-        assert f"[get_bd_intf_pins accelerator/m_axi_weights_{n}] [get_bd_intf_pins memory_{n + 1}/S00_AXI]" in text
-        assert f"[get_bd_intf_pins memory_{n + 1}/M00_AXI] [get_bd_intf_pins ps/S_AXI_HP{n + 1}_FPD]" in text
+        assert f"[get_bd_intf_pins accelerator/m_axi_weights_{n}] [get_bd_intf_pins memory_hp{n + 1}/S00_AXI]" in text
+        assert f"[get_bd_intf_pins memory_hp{n + 1}/M00_AXI] [get_bd_intf_pins ps/S_AXI_HP{n + 1}_FPD]" in text
 
 
 def test_more_weight_ports_than_the_board_has(tmp_path):
@@ -128,8 +130,10 @@ def test_script_passes_the_stub(project, script):
         ("system.tcl", "accelerator/m_axi_weights_2]", "accelerator/m_axi_weights_3]", 1, "no pin accelerator/m_axi_weights_3"),
         ("system.tcl", "PSU__USE__S_AXI_GP5 1", "PSU__USE__S_AXI_GP5 0", 1, "ps/S_AXI_HP3_FPD is used and not enabled"),
         ("system.tcl", " ps/saxihp2_fpd_aclk", "", 1, "ps/saxihp2_fpd_aclk is not connected"),
-        ("system.tcl", "NUM_SI 2", "NUM_SI 3", 1, "memory_0/S02_AXI is not connected"),
-        ("system.tcl", " memory_3/aresetn", "", 1, "memory_3/aresetn is not connected"),
+        ("system.tcl", "PSU__USE__S_AXI_GP0 1", "PSU__USE__S_AXI_GP0 0", 1, "ps/S_AXI_HPC0_FPD is used and not enabled"),
+        ("system.tcl", "accelerator/m_axi_pixels]", "accelerator/m_axi_data]", 1, "accelerator/m_axi_pixels is not connected"),
+        ("system.tcl", "NUM_SI 2", "NUM_SI 3", 1, "memory_hp0/S02_AXI is not connected"),
+        ("system.tcl", " memory_hp3/aresetn", "", 1, "memory_hp3/aresetn is not connected"),
         ("verilog/accelerator_shell.v", "m_axi_program", "m_axi_programme", 1, "no pin accelerator/m_axi_program"),
     ],
 )

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from rtl.config import AcceleratorConfig
-from rtl.program.isa import COUNTERS, INSTRUCTION_BYTES, WAITS, Instruction, LoadTarget, Mask, Opcode, Source, Window, weight_item_bits
+from rtl.program.isa import COUNTERS, INSTRUCTION_BYTES, WAITS, Instruction, LoadTarget, Mask, Opcode, Source, weight_item_bits
 from sim_tests.program.machine import BEAT_BYTES, Machine
 
 QUEUES = {
@@ -21,13 +21,13 @@ QUEUES = {
     Opcode.TILE: "array",
     Opcode.ATTEND: "attend",
     Opcode.STREAM: "stream",
+    Opcode.INPUT: "input",
 }
 ITEM_BYTES = {
     LoadTarget.PARAMETER: 8,
     LoadTarget.NORM: 4,
     LoadTarget.TABLE: 1,
     LoadTarget.POSITION: 16,
-    LoadTarget.PIXEL: 1,
 }
 #: The buffered memory that a LOAD fills.
 MEMORY = {LoadTarget.PARAMETER: "parameters", LoadTarget.NORM: "norms", LoadTarget.TABLE: "tables"}
@@ -37,13 +37,15 @@ Policy = Callable[[list[str]], str]
 
 def first_of(*queues: str) -> Policy:
     """The first of ``queues`` that is ready: the others starve."""
+    assert len(queues) == len(set(QUEUES.values()))
     return lambda ready: min(ready, key=queues.index)
 
 
-dma_first = first_of("dma", "stream", "array", "attend")
-stream_first = first_of("stream", "array", "attend", "dma")
-array_first = first_of("array", "attend", "stream", "dma")
-attend_last = first_of("array", "stream", "dma", "attend")
+dma_first = first_of("dma", "input", "stream", "array", "attend")
+stream_first = first_of("stream", "array", "attend", "dma", "input")
+array_first = first_of("array", "attend", "stream", "dma", "input")
+attend_last = first_of("array", "stream", "input", "dma", "attend")
+input_first = first_of("input", "stream", "dma", "array", "attend")
 
 
 def met(instruction: Instruction, counters: list[int]) -> bool:
@@ -66,7 +68,7 @@ class Executor(Machine):
 
     def run(self, policy: Policy = dma_first) -> bytes:
         """Execute until END. Returns the RESULT window. Raises on deadlock."""
-        queues: dict[str, list[int]] = {"dma": [], "array": [], "attend": [], "stream": []}
+        queues: dict[str, list[int]] = {name: [] for name in QUEUES.values()}
         for index, instruction in enumerate(self.instructions):
             queues[QUEUES[instruction.opcode]].append(index)
         while True:
@@ -87,6 +89,8 @@ class Executor(Machine):
             self._load(index, p)
         elif instruction.opcode == Opcode.STREAM:
             self._stream(index, p)
+        elif instruction.opcode == Opcode.INPUT:
+            self._input(p)
         elif instruction.opcode == Opcode.TILE:
             self._check_owners(index)
         if not self.numbers:
@@ -158,11 +162,17 @@ class Executor(Machine):
 
     def _load(self, index: int, p: dict[str, int]) -> None:
         target = LoadTarget(p["target"])
-        window = {Window.WEIGHTS: self.weights, Window.IMAGE: self.image}[Window(p["window"])]
-        data = self._cut(window, p["offset"], p["items"] * ITEM_BYTES[target])
+        data = self._cut(self.weights, p["offset"], p["items"] * ITEM_BYTES[target])
         self._own(index)
         if self.numbers:
             self.load(target, data, slice(p["address"], p["address"] + p["items"]), p["image"])
+
+    def _input(self, p: dict[str, int]) -> None:
+        shape = self.config.shape
+        assert p["items"] == shape.image_size**2 * shape.channels, "INPUT takes a whole image"
+        data = self._cut(self.image, p["offset"], p["items"])
+        if self.numbers:
+            self.pixels(data, p["image"])
 
     def _stream(self, index: int, p: dict[str, int]) -> None:
         size = p["items"] * weight_item_bits(self.config.slice_inputs) // 8

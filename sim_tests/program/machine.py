@@ -1,4 +1,4 @@
-"""The accelerator's memories, and what LOAD, STREAM, TILE, ATTEND and STORE do to them: ``rtl.program.isa`` with ``model.integer``."""
+"""The accelerator's memories, and what instructions do to them: ``rtl.program.isa`` with ``model.integer``."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Machine:
         """Those that are buffered: a LOAD or STREAM fills one part while a TILE reads another."""
         return {"words": self.words, "parameters": self.parameters, "norms": self.norms, "tables": self.tables}
 
-    # -- LOAD, STREAM ---------------------------------------------------------------------------------------------------------------------
+    # -- LOAD, STREAM, INPUT ---------------------------------------------------------------------------------------------------------------
 
     def stream(self, slices: list[bytes], to: slice) -> None:
         """One STREAM: the items of each weight port."""
@@ -94,7 +94,8 @@ class Machine:
                 self.residual[image, pass_index * rows + row, to.start : to.start + len(beats)] = value[:, pass_index] - 0x8000
         self.gathered[image] = UNKNOWN
 
-    def _load_pixel(self, data: bytes, to: slice, image: int) -> None:
+    def pixels(self, data: bytes, image: int) -> None:
+        """One INPUT."""
         shape = self.config.shape
         pixels = np.frombuffer(data, np.uint8).reshape(shape.image_size, shape.image_size, shape.channels)
         for patch in range(shape.patches):

@@ -12,7 +12,7 @@ from model.random_graph import random_graph
 from rtl.config import AcceleratorConfig, preset
 from rtl.program.compiler import CompiledProgram, compile_graph
 from rtl.program.isa import COUNTERS, WAITS, Counter, Destination, Instruction, LoadTarget, Opcode, Source
-from sim_tests.program.executor import QUEUES, Executor, array_first, attend_last, dma_first, first_of, met, stream_first
+from sim_tests.program.executor import QUEUES, Executor, array_first, attend_last, dma_first, first_of, input_first, met, stream_first
 from sim_tests.program.shapes import BASE, SMALL
 from sim_tests.program.test_compiler import images_of, logits_of, tensors_of, window_of
 
@@ -112,7 +112,7 @@ def test_shared_memories_are_free(name: str, images: int, seed: int) -> None:
     tiles = attends = waited = 0
     for instruction in compiled.instructions:
         p, done = instruction.payload, wait_of(instruction, Counter.TILES_DONE)
-        if instruction.opcode == Opcode.LOAD and p["target"] == LoadTarget.PIXEL:
+        if instruction.opcode == Opcode.INPUT:
             assert done >= activations[p["image"]]
         elif instruction.opcode == Opcode.LOAD and p["target"] == LoadTarget.POSITION and p["address"] == 0:
             assert done >= residuals[p["image"]]
@@ -195,9 +195,9 @@ def _without_waits(compiled: CompiledProgram, opcode: Opcode, counter: Counter) 
     "opcode, counter, policy",
     [
         (Opcode.LOAD, Counter.TILES_DONE, dma_first),
-        (Opcode.STREAM, Counter.TILES_DONE, first_of("stream", "dma", "array", "attend")),
+        (Opcode.STREAM, Counter.TILES_DONE, first_of("stream", "input", "dma", "array", "attend")),
         (Opcode.TILE, Counter.TILE_LOADED, array_first),
-        (Opcode.TILE, Counter.TILE_STREAMED, first_of("dma", "array", "attend", "stream")),
+        (Opcode.TILE, Counter.TILE_STREAMED, first_of("dma", "input", "array", "attend", "stream")),
     ],
 )
 def test_missing_waits_are_caught(opcode, counter, policy, seed: int) -> None:
@@ -210,14 +210,16 @@ def test_missing_waits_are_caught(opcode, counter, policy, seed: int) -> None:
     "opcode, counter, policy",
     [
         (Opcode.TILE, Counter.ATTENTIONS_DONE, attend_last),
-        (Opcode.ATTEND, Counter.TILES_DONE, first_of("attend", "dma", "stream", "array")),
+        (Opcode.ATTEND, Counter.TILES_DONE, first_of("attend", "input", "dma", "stream", "array")),
+        (Opcode.INPUT, Counter.TILES_DONE, input_first),
+        (Opcode.TILE, Counter.INPUT_LOADED, array_first),
         (Opcode.STORE, Counter.TILES_DONE, dma_first),
     ],
 )
 def test_missing_waits_change_the_logits(opcode, counter, policy, seed: int) -> None:
     config = SMALL["tiny"]
-    graph, images = random_graph(config.shape, seed), images_of(config, 2, seed)
-    mutant = _without_waits(compile_graph(graph, config, 2), opcode, counter)
+    graph, images = random_graph(config.shape, seed), images_of(config, 3, seed)
+    mutant = _without_waits(compile_graph(graph, config, 3), opcode, counter)
     machine = Executor(config, mutant.program, mutant.weights, window_of(mutant, images), mutant.result_bytes)
     try:
         logits = logits_of(mutant, machine.run(policy), config.shape.classes)

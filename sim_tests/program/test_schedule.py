@@ -63,14 +63,15 @@ def test_one_tile_by_hand(seed: int) -> None:
     """no_layers on an ideal machine: 4 patch tiles of 32 words x 2 passes (fill 16), 16 words x 2 of statistics, then 3 head tiles of 32,
     32 and 16 words x 1 pass.
 
-    The first tile waits for 64 pixels, 4 channels x 2 passes x 2 beats of positions and 4 parameters; its fill (16) is not hidden. From
+    The first tile waits for 4 channels x 2 passes x 2 beats of positions and 4 parameters, while its 64 pixels come over a port of their
+    own; its fill (16) is not hidden. From
     then on loads (48 cycles a tile) are ahead of the steps (64), and passes alternate, so nothing waits. The first head tile's pass 0 has
     long finished; logits are in no row's memory, so the second and the third fill while the one before computes.
     """
     schedule, compiled, config = scheduled("no_layers", seed, IDEAL)
     tiles = [span for span in schedule.spans if span.opcode == Opcode.TILE]
     assert [i.payload["words"] for i in compiled.instructions if i.opcode == Opcode.TILE] == [32, 32, 32, 32, 16, 32, 32, 16]
-    loaded = 4 + 16 + 4 + config.rows  # the last item has passed the last row
+    loaded = 16 + 4 + config.rows  # the last item has passed the last row
     assert tiles[0].done == loaded + 16 + 64
     assert tiles[4].done == tiles[0].done + 3 * 64 + 32
     assert tiles[5].done == tiles[4].done + 32
