@@ -26,7 +26,7 @@ class RequestMemory:
 
     Attributes
     ----------
-    requests : (address, beats) taken so far        left : beats still to come
+    requests : (address, beats) taken so far        left : beats still to come; may be emptied, as a cleared reader does
     """
 
     def __init__(self, dut, read: str, beats: str, *, latency: int = 1, stall: float = 0.0) -> None:
@@ -41,7 +41,7 @@ class RequestMemory:
         valid, payload, taken = (getattr(dut, f"{beats}__{part}") for part in ("valid", "payload", "ready"))
         cycle, offered = 0, False
         while True:
-            ready = rng.random() >= self.stall
+            ready, offered = rng.random() >= self.stall, offered and bool(self.left)
             willing.value = int(ready)
             if not offered and self.left and self.left[0][0] <= cycle and rng.random() >= self.stall:
                 offered = True
@@ -53,7 +53,7 @@ class RequestMemory:
                 address, count = word & (1 << 40) - 1, word >> 40
                 self.requests.append((address, count))
                 self.left.extend((cycle + self.latency, address + 16 * beat) for beat in range(count))
-            if offered and int(taken.value):
+            if offered and self.left and int(taken.value):
                 self.left.popleft()
                 offered = False
             cycle += 1
