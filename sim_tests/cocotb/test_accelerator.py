@@ -17,7 +17,7 @@ BENCH = "sim_tests.cocotb.bench_accelerator"
 def test_accelerator(bits: int) -> None:
     graph, config = tiny(bits, seed=3)
     compiled = compile_graph(graph, config)
-    image = images(1, seed=4)[0]
+    image = images(graph.shape, 1, seed=4)[0]
     contents = {"program": compiled.program, "weights": compiled.weights, "image": image.tobytes()}
     run_bench(
         Accelerator(config),
