@@ -43,7 +43,9 @@ CASES = {
         Case(name="base_8bit_66rows_1image", model="deit_base", rows=66, images=1),
         Case(name="tiny_8bit", model="deit_tiny"),
         Case(name="small_8bit", model="deit_small"),
-        Case(name="base_distilled_8bit", model="deit_base_distilled"),
+        Case(name="small_8bit_8images", model="deit_small", images=8),
+        Case(name="tiny_distilled_8bit", model="deit_tiny_distilled"),
+        Case(name="small_distilled_8bit", model="deit_small_distilled"),
     )
 }
 

@@ -7,6 +7,7 @@ import contextlib
 import io
 import json
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from rtl.top import main as command_line
 RESULTS = Path(__file__).parent / "results"
 STATUS = "estimated, before place-and-route; Vivado has not been run"
 TOOLS = ("amaranth", "pyosys", "verilator", "numpy")
+MANY = re.compile(r"row_\d+|\w*_memory\d+")
 FROM_SIMULATION = (
     "model", "bits", "rows", "inputs", "lanes", "images", "bit_exact", "cycles_per_image", "utilisation", "account", "memory",
     "bytes_per_image", "agreement", "cycles_per_second",
@@ -54,11 +56,16 @@ def measure(case: Case) -> dict[str, Any]:
         "macs_per_image": macs_per_image(shape_of(case.model, case.bits)),
         "resources": resources,
         "misfits": built["misfits"],
-        "stages": {name: {key: part[key] for key in kept} for name, part in built["parts"].items()},
+        "stages": {name: {key: part[key] for key in kept} | {"units": units(part)} for name, part in built["parts"].items()},
         "seconds": {
             "simulator_build": simulated["build_seconds"], "simulation": simulated["sim_seconds"], "build": built["seconds"],
         },
     }  # fmt: skip
+
+
+def units(part: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Worst stage of each unit of a module; rows and block memories, which are many, end no path of their own."""
+    return {name: stage for name, stage in part["units"].items() if name and not MANY.fullmatch(name)}
 
 
 def command(words: Sequence[str]) -> str:

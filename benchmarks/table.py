@@ -16,7 +16,7 @@ from rtl.flow.account import KINDS, by_operator
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
 CLOCKS_MHZ = (150, 250)
 NONE = "-"
-NAMES = {"deit_base": "DeiT-base", "deit_small": "DeiT-small", "deit_tiny": "DeiT-tiny", "deit_base_distilled": "DeiT-base distilled"}
+NAMES = {f"deit_{size}{kind}": f"DeiT-{size}{kind.replace('_', ' ')}" for size in ("tiny", "small", "base") for kind in ("", "_distilled")}
 _HEAD = """\
 # Benchmarks
 
@@ -84,7 +84,17 @@ def _stages(results: Sequence[Mapping[str, Any]]) -> str:
             row = [result["name"], f"{name} x {part['count']}", f"{part['lut']:,}", levels, f"{part['ns']:.2f}", f"`{part['deepest']}`"]
             rows.append(row)
     columns = ("result", "module", "LUT each", "LUT levels + carries", "ns (modelled)", "worst stage")
-    return f"## Worst stage of each module\n\n{_table(columns, rows)}"
+    first = results[0]
+    units = [
+        [name, unit, f"{stage['levels']} + {stage['carries']}", f"{stage['ns']:.2f}", f"`{stage['path']}`"]
+        for name, part in first["stages"].items()
+        for unit, stage in sorted(part["units"].items())
+    ]
+    unit_columns = ("module", "unit", "LUT levels + carries", "ns (modelled)", "worst stage that ends in it")
+    return (
+        f"## Worst stage of each module\n\nThe rule: at most 2 levels + 1 carry.\n\n{_table(columns, rows)}"
+        f"\nOf each unit, {first['name']}:\n\n{_table(unit_columns, units)}"
+    )
 
 
 def _account(results: Sequence[Mapping[str, Any]]) -> str:

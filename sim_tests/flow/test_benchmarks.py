@@ -32,6 +32,8 @@ def simulated(**changes):
 
 def built(**changes):
     part = {"count": 66, "lut": 3000, "levels": 2, "carries": 1, "ns": 1.9, "deepest": "a -> 2 LUT + 1 carry -> b"}
+    stage = {"levels": 2, "carries": 0, "ns": 1.5, "path": "c -> 2 LUT + 0 carry -> d"}
+    part["units"] = {"": stage, "requantize": stage, "row_12": stage, "key_memory18": stage}
     return {
         "resources": {"lut": 220_000, "dsp": 1782, "bram36": 593.0, "ff": 358_000}, "slicem": {"used": 90_000, "total": 144_000},
         "parts": {"row": part}, "misfits": ["lut must be at most 205,560"], "seconds": 100.0,
@@ -76,6 +78,7 @@ def test_page_has_figures_marks_and_the_caveat(commands):
     assert text == table.page([result]) and "Vivado has not been run" in text
     assert "| DeiT-base W1A8 | 66 x 768 | 2 | 360,000 | 417 | 694 | 91.0 % | 220,000 (80 %) |" in text
     assert "| base_8bit_66rows | qkv | 0 | 300,000 | 10,000 |" in text
+    assert "| row | requantize | 2 + 0 | 1.50 | `c -> 2 LUT + 0 carry -> d` |" in text and "row_12" not in text
     ours = next(line for line in text.splitlines() if line.startswith("| popvit |"))
     macs = macs_per_image(shape_of("deit_base", 8)) / 360_000
     assert f"| {macs / 220:,.1f} | {2 * macs * 250e6 / 1e9 / 1782:.2f} |" in ours
