@@ -57,14 +57,14 @@ class _Lines:
     """The progress as lines, at most one every `LINE_SECONDS`."""
 
     def __init__(self) -> None:
-        self._began = self._told = time.monotonic()
+        self._told = time.monotonic()
 
     def __call__(self, now: simulate.Progress) -> None:
         passed = time.monotonic() - self._told
         if passed < LINE_SECONDS or not now.done:
             return
         self._told = time.monotonic()
-        left = (self._told - self._began) * (1 - now.done) / now.done
+        left = now.cycles / now.cycles_per_second * (1 - now.done) / now.done  # of this run; what came before was building
         told = f"{100 * now.done:.0f} %, {now.step}, {now.cycles:,} cycles, {now.cycles_per_second:,.0f} per second, {left:.0f} s left"
         print(told, file=sys.stderr, flush=True)
 
