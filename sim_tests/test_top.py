@@ -114,6 +114,7 @@ def test_a_memory_too_slow_for_the_rate_fails(tmp_path: Path) -> None:
     assert "use a faster memory" in last
 
 
+@pytest.mark.slow
 def test_waves_of_the_command_line(tmp_path: Path) -> None:
     try:
         need_waves()
