@@ -76,11 +76,6 @@ class AcceleratorConfig:
         """Steps that one tile takes: ceil(tokens / rows)."""
         return -(-self.shape.tokens // self.rows)
 
-    def place(self, slot: int) -> tuple[int, int]:
-        """(row, pass) that processes the token in ``slot``."""
-        pass_index, row = divmod(slot, self.rows)
-        return row, pass_index
-
     @property
     def slice_inputs(self) -> int:
         """Inputs whose weights come over one weight port."""
