@@ -49,7 +49,7 @@ class TraceState(amaranth_enum.Enum, shape=unsigned(3)):
     WEIGHTS = 4  # the next tile's weights
     ATTENTION = 5
     INPUT = 6  # everything else that is loaded
-    KEY_VALUE = 7  # keys and values that are still read
+    KEY_VALUE = 7  # keys and values that are still read: traced as ATTENTION, told apart by the tile in rtl.flow.account
 
 
 #: The counter that the next TILE waits for -> what that is charged to.

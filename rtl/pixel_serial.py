@@ -10,6 +10,12 @@ from rtl.config import AcceleratorConfig
 from rtl.row_bus import CHANNEL_BITS, LANES, PASS_BITS, LoadBus, LoadKind
 
 
+def scatterer_members(item_bits: int) -> dict:
+    """Members of every scatterer: items of an image in, beats of the load bus out."""
+    flags = {name: In(1) for name in ("image", "start", "clear", "hold")}
+    return {"i": In(stream.Signature(item_bits)), **flags, "o": Out(LoadBus), "idle": Out(1)}
+
+
 class PixelSerial(wiring.Component):
     """One byte, one lane, one beat.
 
@@ -26,17 +32,7 @@ class PixelSerial(wiring.Component):
 
     def __init__(self, config: AcceleratorConfig):
         self.config = config
-        super().__init__(
-            {
-                "i": In(stream.Signature(8)),
-                "image": In(1),
-                "start": In(1),
-                "clear": In(1),
-                "hold": In(1),
-                "o": Out(LoadBus),
-                "idle": Out(1),
-            }
-        )
+        super().__init__(scatterer_members(8))
 
     def elaborate(self, platform):
         m = Module()

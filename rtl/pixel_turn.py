@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from amaranth import Array, Cat, Const, Module, Mux, Signal
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
-from amaranth.lib.wiring import In, Out
 
 from rtl.bus.axi import DATA_BITS
 from rtl.config import AcceleratorConfig
-from rtl.pixel_serial import PixelSerial
-from rtl.row_bus import CHANNEL_BITS, LANES, PASS_BITS, LoadBus, LoadKind
+from rtl.pixel_serial import PixelSerial, scatterer_members
+from rtl.row_bus import CHANNEL_BITS, LANES, PASS_BITS, LoadKind
 
 #: Tokens of one grid row that lie in one pass. ``turn``: lane of the grid row's first token, had it been in this pass.
 #: ``final``: no more parts in this grid row.
@@ -79,17 +78,7 @@ class PixelTurn(wiring.Component):
         shape = config.shape
         self.line = shape.patch_size * shape.channels
         self.columns = shape.grid
-        super().__init__(
-            {
-                "i": In(stream.Signature(DATA_BITS)),
-                "image": In(1),
-                "start": In(1),
-                "clear": In(1),
-                "hold": In(1),
-                "o": Out(LoadBus),
-                "idle": Out(1),
-            }
-        )
+        super().__init__(scatterer_members(DATA_BITS))
 
     def elaborate(self, platform):
         m = Module()

@@ -73,8 +73,10 @@ def account_of(compiled: CompiledProgram, counts: np.ndarray, attention_busy: in
     layers = {name: dict.fromkeys(KINDS, 0) for name in names}
     for tile, row in enumerate(counts.tolist()):
         layer = layers[names[min(tile, len(names) - 1)]]
+        name = names[min(tile, len(names) - 1)]
         for kind, count in zip(KINDS, row, strict=True):
-            layer[kind] += count
+            # A QKV tile waits for attention only to overwrite keys and values.
+            layer["key_value" if kind == "attention" and name.endswith(".qkv") else kind] += count
     # What the register accesses took: the machine counts from its start, the simulator from the write that starts it.
     layers[names[-1]]["drain"] += cycles - int(counts.sum())
     return Account(layers=layers, attention_busy=attention_busy)

@@ -58,3 +58,25 @@ SMALL = {
     "no_layers": config(shape(depth=0)),
     "micro": preset(MICRO),
 }
+
+TWO_BY_TWO = DeitShape(
+    name="two", bits=4, image_size=32, channels=1, patch_size=16, embed_dim=16, depth=1, heads=1, hidden_dim=64, classes=10
+)
+#: 65 tokens: grid rows run over groups of 16 rows and over passes.
+EIGHT = replace(TWO_BY_TWO, image_size=64, channels=2, patch_size=8)
+WIDE = replace(EIGHT, channels=4, distilled=True)
+
+
+def small(shape: DeitShape, rows: int) -> AcceleratorConfig:
+    return AcceleratorConfig(shape=shape, rows=rows, inputs=64, lanes=rows, tile_words=64)
+
+
+#: Machines whose load bus is tried: grids in groups of rows and over passes, a row more or less than they need.
+SCATTERED = {
+    "micro": preset(MICRO),
+    "two": small(TWO_BY_TWO, 10),
+    "two_rows": small(TWO_BY_TWO, 2),
+    "eight": small(EIGHT, 22),
+    "wide": small(WIDE, 27),
+    "narrow": small(EIGHT, 5),
+}
