@@ -17,6 +17,7 @@ AttendCommand = data.StructLayout(
         "first_head": 8,
         "heads": 8,
         "key_value_head": 8,
+        "first_pass": 4,
         "passes": 4,
         "keys": 16,
         "score_multiplier": MULTIPLIER_BITS,

@@ -27,7 +27,8 @@ class AttentionEngine(wiring.Component):
     Members
     -------
     i : In(stream.Signature(AttendCommand)): q of heads first_head, ... is in ``image``, o goes to ``output_image``; keys and values are at
-        places key_value_head, ...; 1 <= heads, passes, keys; all within the config's; slots from ``keys`` on are masked
+        places key_value_head, ...; 1 <= heads, passes, keys; all within the config's; slots from ``keys`` on are masked; tokens of
+        passes first_pass, ... attend to all keys
     read : Out(read_layout(config)); word : In(word_layout(config)), READ_LATENCY cycles later. To `KeyValueMemory`
     o_bus : Out(attention_bus(config)), to row 0
     busy : Out(1), a command runs

@@ -116,8 +116,12 @@ class PhaseSequence(wiring.Component):
         """The first job is ready a cycle after ``begin``, its addresses looked up instead of multiplied."""
         config, job, command = self.config, self.load_job, self.command
         heads_left = Signal(8)
-        last_pass, last_head = Signal(), Signal()
-        m.d.sync += [last_pass.eq(job.pass_index + 1 == command.passes), last_head.eq(heads_left == 1)]
+        end_pass, last_pass, last_head = Signal(config.pass_bits + 1), Signal(), Signal()
+        m.d.sync += [
+            end_pass.eq(command.first_pass + command.passes),
+            last_pass.eq(job.pass_index + 1 == end_pass),
+            last_head.eq(heads_left == 1),
+        ]
         channels = [head * config.head_dim for head in range(config.heads)]
         places = range(config.key_value_heads)
         keys, values = [config.key_address(place) for place in places], [config.value_address(place) for place in places]
@@ -125,6 +129,7 @@ class PhaseSequence(wiring.Component):
             m.d.sync += [
                 job.eq(0),
                 job.valid.eq(1),
+                job.pass_index.eq(command.first_pass[: config.pass_bits]),
                 job.channel.eq(constant_table(m, channels, command.first_head, "first_channel")),
                 job.key.eq(constant_table(m, keys, command.key_value_head, "first_key")),
                 job.value.eq(constant_table(m, values, command.key_value_head, "first_value")),
@@ -141,7 +146,7 @@ class PhaseSequence(wiring.Component):
             ]
             with m.If(last_pass):
                 m.d.sync += [
-                    job.pass_index.eq(0),
+                    job.pass_index.eq(command.first_pass[: config.pass_bits]),
                     job.channel.eq(job.channel + config.head_dim),
                     job.key.eq(job.key + config.passes * config.group_words),
                     job.value.eq(job.value + config.passes * config.head_dim // 2),

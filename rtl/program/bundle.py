@@ -19,13 +19,13 @@ FEWEST_WORDS, FEWEST_INPUTS = 3, 2
 
 
 class BundleEmitter(Emitter):
-    """``window`` collects the WEIGHTS window. ``placed``: where the parameters and weights of a tile are in it, and their stride."""
+    """``window`` collects the WEIGHTS window. ``placed``: where parameters and weights are in it, and their stride."""
 
     def __init__(self, graph: DeitGraph, config: AcceleratorConfig) -> None:
         super().__init__()
         self.graph, self.config = graph, config
         self.window = memory.WindowBuilder()
-        self.placed: dict[Tile, tuple[int, int, int]] = {}
+        self.placed: dict[Linear, tuple[int, int, int]] = {}
         self.weights, self.norms, self.tables = Buffers(config.weight_buffers), Buffers(NORM_BUFFERS), Buffers(TABLE_BUFFERS)
 
     @property
@@ -76,13 +76,15 @@ class BundleEmitter(Emitter):
         return slot
 
     def _weights(self, tile: Tile, linear: Linear, name: str) -> int:
-        """PARAMETER, the last of the bundle, and STREAM. Returns the address of the first word."""
-        slot, _, done = self.weights.place(self.tiles, self.tiles)
+        """PARAMETER, the last of the bundle, and STREAM, unless they are there. Returns the address of the first word."""
+        slot, fresh, done = self.weights.place(linear, self.tiles)
         address, waits = slot * self.config.tile_words, {Counter.TILES_DONE: done}
-        if tile not in self.placed:
+        if not fresh:
+            return address
+        if linear not in self.placed:
             words, stride = memory.pack_weights(linear, self.config)
-            self.placed[tile] = self.window.add(memory.pack_parameters(linear)), self.window.add(words), stride
-        parameters, words_at, stride = self.placed[tile]
+            self.placed[linear] = self.window.add(memory.pack_parameters(linear)), self.window.add(words), stride
+        parameters, words_at, stride = self.placed[linear]
         self.emit(Opcode.LOAD, waits, Counter.TILE_LOADED, f"{name} parameters", target=LoadTarget.PARAMETER,
                   offset=parameters, items=linear.outputs, address=address)  # fmt: skip
         self.emit(Opcode.STREAM, waits, Counter.TILE_STREAMED, f"{name} weights", offset=words_at, stride=stride, items=tile.words,

@@ -9,7 +9,7 @@ Synchronisation. Every wait is met by posts of instructions *earlier in the prog
 
 * TILE n waits ``TILE_STREAMED`` for its weights and ``TILE_LOADED`` for the last LOAD of its bundle; the DMA queue is in order, so all that
   came before has landed too: the STORE of the logits that a head tile overwrites. A patch tile waits ``INPUT_LOADED`` for its pixels.
-* The projection waits for all ATTENDs of its layer; a QKV tile, which overwrites keys and values, for the ATTENDs that read those places.
+* The projection waits for the ATTENDs of its passes; a QKV tile, which overwrites keys and values, for the ATTENDs that read those places.
 * LOAD and STREAM into a buffer wait until the last tile that used it is done (``TILES_DONE``); INPUT until the last tile that reads the
   slot's activations is, POSITION until the last that reads its residuals.
 * ATTEND waits until the QKV tiles before it are done: those of the whole layer, where o goes to the activations that hold q. STORE waits
@@ -101,7 +101,7 @@ class _Compiler(BundleEmitter):
 
     residual_free : per image slot, tiles that must be done before new positions may come
     readers : per place of the key/value memory, ATTENDs that must be done before it may be overwritten
-    attended : per image slot, ATTENDs that must be done before its projection        output : the slot whose activations they write
+    attended : per image slot and pass, ATTENDs that must be done before its projection        output : the slot whose activations they write
     """
 
     def __init__(self, graph: DeitGraph, config: AcceleratorConfig, images: int) -> None:
@@ -110,7 +110,7 @@ class _Compiler(BundleEmitter):
         self.steps: list[Step] = []
         self.waiting: list[_Waiting] = []
         self.residual_free = [0] * config.images
-        self.attended = [0] * config.images
+        self.attended = [[0] * config.passes for _ in range(config.images)]
         self.output = [0] * config.images
         self.readers = [0] * config.key_value_heads
         self.image_stride = aligned(image_pixels(config))
@@ -161,14 +161,14 @@ class _Compiler(BundleEmitter):
             waits |= {counter: self.posted[counter] for counter in (Counter.TILE_LOADED, Counter.TILE_STREAMED)}
         self._step(tile.name, Opcode.TILE, tile.writes, image, images)
         self.emit(Opcode.TILE, waits, Counter.TILES_DONE, name, words=tile.words, image=slot, images=images,
-                  passes=tile.passes, **fields)  # fmt: skip
+                  first_pass=tile.passes.start, passes=len(tile.passes), **fields)  # fmt: skip
         free = self.tiles - self.config.weight_buffers
         self._release([item for item in self.waiting if item.done <= free and tile.after_attention])
 
     def _attentions(self, tile: Tile, image: int) -> int:
         """ATTENDs that must be done before the tile."""
         if tile.after_attention:
-            return self.attended[self.slot(image)]
+            return max(self.attended[self.slot(image)][index] for index in tile.passes)
         return max((self.readers[self._place(head, image)] for head in tile.heads), default=0)
 
     def _place(self, head: int, image: int) -> int:
@@ -193,13 +193,15 @@ class _Compiler(BundleEmitter):
             first_head=item.heads[0],
             heads=len(item.heads),
             key_value_head=self._place(item.heads[0], image),
-            passes=self.config.passes,
+            first_pass=item.passes.start,
+            passes=len(item.passes),
             keys=shape.tokens,
             score_multiplier=layer.score_multiplier,
             score_shift=REQUANTIZE_SHIFTS.index(layer.score_shift),
             dividend=layer.dividend,
         )
-        count = self.attended[slot] = self.posted[Counter.ATTENTIONS_DONE]
+        count = self.posted[Counter.ATTENTIONS_DONE]
+        self.attended[slot][item.passes.start : item.passes.stop] = [count] * len(item.passes)
         for head in item.heads:
             self.readers[self._place(head, image)] = count
 

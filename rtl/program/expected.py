@@ -205,13 +205,13 @@ def _tile_entries(number: int, step: Step, payload: Mapping[str, int], index: Ma
 
 def _attention_entries(number: int, step: Step, payload: Mapping[str, int], index: Mapping[str, int], head_dim: int) -> Entries:
     """Heads outer, then passes, dims inner."""
-    head, pass_index, dim = np.indices((payload["heads"], payload["passes"], head_dim)).reshape(3, -1)
+    head, place, dim = np.indices((payload["heads"], payload["passes"], head_dim)).reshape(3, -1)
     count = len(dim)
     return _entries(
         step=np.full(count, number),
         image=np.full(count, step.image),
         tensor=np.full(count, index[step.writes[0].tensor]),
-        pass_index=pass_index,
+        pass_index=payload["first_pass"] + place,
         channel=(payload["first_head"] + head) * head_dim + dim,
         only_row=np.full(count, EVERY_ROW),
     )

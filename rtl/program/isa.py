@@ -146,6 +146,7 @@ PAYLOAD = {
         ("first_head", 8),
         ("heads", 8),
         ("key_value_head", 8),  # place of first_head in the key/value memory
+        ("first_pass", 4),
         ("passes", 4),
         ("keys", 16),
         ("score_multiplier", 16),

@@ -4,17 +4,17 @@ Images run in groups of ``config.images`` (a pair): image i in slot ``i % config
 QKV(0) B; then for each layer block A, block B, where a block is projection, FC1 j, FC2 j ..., and the QKV tiles of the next layer; last the
 heads, each tile for A and B. ATTENDs follow the last QKV tile of their layer: the attention of A runs while the array works on B, and vice
 versa. An image without a partner overlaps with itself instead: its ATTENDs write to the activations of the idle slot, so each may start as
-soon as its own QKV tile is done.
+soon as its own QKV tile is done; and while the last pass of its tokens still attends, projection and FC1 0 work on the others; its statistics are hidden behind FC2 0.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from model.graph import DeitGraph
 from rtl.config import AcceleratorConfig
-from rtl.program.tiling import Attend, Tile, attends, block_tiles, head_tiles, joined, patch_tiles, qkv_tiles
+from rtl.program.tiling import Attend, Tile, attends, block_tiles, head_tiles, joined, patch_tiles, qkv_tiles, split
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +45,7 @@ class _Cut:
     """All tiles of the network, cut once for all images."""
 
     def __init__(self, graph: DeitGraph, config: AcceleratorConfig):
+        self.passes = config.passes
         self.patch = tuple(patch_tiles(graph, config))
         layers = list(enumerate(graph.layers))
         self.qkv = [list(zip(qkv_tiles(layer, index, config), attends(layer, index, config), strict=True)) for index, layer in layers]
@@ -54,12 +55,22 @@ class _Cut:
     def attention(self, layer: int, image: int, alone: bool) -> Iterator[Run]:
         """QKV tiles and ATTENDs."""
         tiles, attends = zip(*self.qkv[layer], strict=True)
-        if alone:  # the first heads at once, the others, which wait for the first, in one go
+        if alone:  # the first heads at once; the others, which wait for the first, the last pass apart
             first, *others = attends
-            items = (tiles[0], first, *tiles[1:], *([joined(others)] if others else []))
+            last = self.passes - 1
+            items = (tiles[0], first, *tiles[1:], *split(joined(others), last)) if others else (*tiles, *split(first, last))
         else:
             items = (*tiles, *attends)
         yield from (Run(item=item, image=image, alone=alone) for item in items)
+
+    def feed_forward(self, layer: int, image: int, alone: bool) -> Iterator[Run]:
+        """Projection and feed-forward."""
+        tiles: Sequence[Tile] = self.block[layer]
+        if alone and self.passes > 1:  # the last pass apart: the others need not wait for its attention
+            (projection, last_projection), (fc1, last_fc1) = (split(tile, self.passes - 1) for tile in tiles[:2])
+            first_fc2, fc2 = split(tiles[2], 1)
+            tiles = (projection, fc1, last_projection, first_fc2, last_fc1, fc2, *tiles[3:])
+        yield from (Run(item=tile, image=image) for tile in tiles)
 
 
 def ordered(graph: DeitGraph, config: AcceleratorConfig, images: int) -> Iterator[Run | Pixels | Logits]:
@@ -79,7 +90,7 @@ def ordered(graph: DeitGraph, config: AcceleratorConfig, images: int) -> Iterato
                 yield from _released(image, config, images)
         for layer in range(depth):
             for image in group:
-                yield from (Run(item=tile, image=image) for tile in cut.block[layer])
+                yield from cut.feed_forward(layer, image, alone)
                 if layer + 1 < depth:
                     yield from cut.attention(layer + 1, image, alone)
                 else:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 
@@ -33,12 +34,13 @@ class Write:
 class Tile:
     """One TILE.
 
-    linear : the tile's own slice, outputs in word order; None for the tile that only gathers statistics
+    linear : the tile's own slice, outputs in word order; None for the tile that only gathers statistics. Tiles that share it share its words
     writes : what each token of each pass writes, in output order; empty for K-tiles that only accumulate
     norm, norm_index : the LayerNorm of a NORMALIZED source and its number in execution order
     table_index : number of ``linear.table`` in execution order, or None
+    passes : of the row, whose tokens it works on
     positions : (first channel, channels) of the position table that the tile needs first, or None
-    heads : those that a QKV tile makes, else empty        after_attention : all of the layer's attention must be done
+    heads : those that a QKV tile makes, else empty        after_attention : it reads the attention of its passes
     fields : the remaining fields of the TILE payload; those left out are 0
     """
 
@@ -46,7 +48,7 @@ class Tile:
     linear: Linear | None
     words: int
     writes: tuple[Write, ...]
-    passes: int
+    passes: range
     fields: dict[str, int]
     norm: Norm | None = None
     norm_index: int | None = None
@@ -58,15 +60,16 @@ class Tile:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Attend:
-    """One ATTEND: all tokens of the heads of one QKV tile."""
+    """One ATTEND: the tokens of some passes attend to all, in some heads."""
 
     name: str
     layer: Layer
     heads: range
+    passes: range
     writes: tuple[Write, ...]
 
 
-def _tile(name: str, linear: Linear, writes: tuple[Write, ...], passes: int, fields: dict[str, int], **rest) -> Tile:
+def _tile(name: str, linear: Linear, writes: tuple[Write, ...], passes: range, fields: dict[str, int], **rest) -> Tile:
     return Tile(name=name, linear=linear, words=linear.outputs * linear.planes, writes=writes, passes=passes, fields=fields, **rest)
 
 
@@ -103,7 +106,7 @@ def patch_tiles(graph: DeitGraph, config: AcceleratorConfig) -> Iterator[Tile]:
                 f"patch[{number}]" if len(parts) == 1 else f"patch[{number}.{part}]",
                 rows_of(graph.patch, run, _slice(inputs)),
                 (Write(tensor="residual.embed", first=int(run[0]), count=len(run)),) if last else (),
-                config.passes,
+                range(config.passes),
                 {
                     "source": Source.ACTIVATION,
                     "source_channel": int(inputs[0]),
@@ -121,7 +124,7 @@ def patch_tiles(graph: DeitGraph, config: AcceleratorConfig) -> Iterator[Tile]:
             linear=None,
             words=shape.embed_dim,
             writes=(Write(tensor="residual.embed", first=0, count=shape.embed_dim),),
-            passes=config.passes,
+            passes=range(config.passes),
             fields={"source": Source.ACTIVATION, "destination": Destination.RESIDUAL, "statistics": 1, "mask": Mask.ALL},
         )
 
@@ -139,7 +142,7 @@ def qkv_tiles(layer: Layer, index: int, config: AcceleratorConfig) -> Iterator[T
             f"{index}.qkv[{number}]",
             rows_of(layer.qkv, outputs),
             tuple(Write(tensor=f"{index}.{part}", first=first, count=count) for part in "qkv"),
-            config.passes,
+            range(config.passes),
             {"source": Source.NORMALIZED, "destination": Destination.QKV, "base_channel": heads[0], "heads": len(heads)},
             norm=layer.norm1,
             norm_index=2 * index,
@@ -151,7 +154,7 @@ def attends(layer: Layer, index: int, config: AcceleratorConfig) -> Iterator[Att
     dim = config.shape.head_dim
     for number, heads in enumerate(_head_runs(config)):
         write = Write(tensor=f"{index}.attention", first=heads[0] * dim, count=len(heads) * dim)
-        yield Attend(name=f"{index}.attend[{number}]", layer=layer, heads=heads, writes=(write,))
+        yield Attend(name=f"{index}.attend[{number}]", layer=layer, heads=heads, passes=range(config.passes), writes=(write,))
 
 
 def joined(parts: list[Attend]) -> Attend:
@@ -161,13 +164,22 @@ def joined(parts: list[Attend]) -> Attend:
     return replace(first, heads=range(first.heads.start, last.heads.stop), writes=(write,))
 
 
+Part = TypeVar("Part", Tile, Attend)
+
+
+def split(item: Part, at: int) -> list[Part]:
+    """The same for the passes below ``at``, then for the others; without a part that has none."""
+    parts = item.passes[:at], item.passes[at:]
+    return [replace(item, passes=passes) for passes in parts if passes]
+
+
 def block_tiles(layer: Layer, index: int, config: AcceleratorConfig) -> Iterator[Tile]:
     """Projection and feed-forward."""
     yield _tile(
         f"{index}.projection",
         layer.projection,
         (Write(tensor=f"{index}.residual1", first=0, count=config.shape.embed_dim),),
-        config.passes,
+        range(config.passes),
         {"source": Source.ACTIVATION, "destination": Destination.RESIDUAL, "statistics": 1},
         after_attention=True,
     )
@@ -177,7 +189,7 @@ def block_tiles(layer: Layer, index: int, config: AcceleratorConfig) -> Iterator
             f"{index}.fc1[{number}]",
             rows_of(layer.fc1, run),
             (Write(tensor=f"{index}.hidden", first=int(run[0]), count=len(run)),),
-            config.passes,
+            range(config.passes),
             {"source": Source.NORMALIZED, "destination": Destination.ACTIVATION},
             norm=layer.norm2,
             norm_index=2 * index + 1,
@@ -193,7 +205,7 @@ def _fc2(layer: Layer, index: int, number: int, runs: list[np.ndarray], config: 
         f"{index}.fc2[{number}]",
         rows_of(layer.fc2, outputs, _slice(runs[number])),
         (Write(tensor=f"{index}.residual2", first=0, count=len(outputs)),) if last else (),
-        config.passes,
+        range(config.passes),
         {
             "source": Source.ACTIVATION,
             "destination": Destination.RESIDUAL,
@@ -220,7 +232,7 @@ def head_tiles(graph: DeitGraph, config: AcceleratorConfig) -> Iterator[Tile]:
                 f"head_distilled[{number}]" if row else f"head[{number}]",
                 rows_of(linear, run),
                 (Write(tensor=tensor, first=int(run[0]), count=len(run)),),
-                1,
+                range(1),
                 {
                     "source": Source.NORMALIZED,
                     "destination": Destination.LOGITS,

@@ -21,7 +21,7 @@ LIMIT = 127
 class Case:
     """One ATTEND. ``data`` names a generator of q, k, v; gap is the chance of an idle cycle at the collector.
 
-    ``last``: the heads and the places that the command uses are the last ones, not the first.
+    ``last``: the heads, places and passes that the command uses are the last ones, not the first. passes 0: all but one.
     """
 
     data: str = "random"
@@ -58,6 +58,8 @@ CASES = {
     "one head, the last, second image": Case(heads=1, last=True, image=1),
     "one job, the last": Case(heads=1, passes=1, last=True, gap=0.2),
     "one pass": Case(passes=1),
+    "the last pass": Case(passes=1, last=True),
+    "all but the first pass": Case(passes=0, last=True, gap=0.2),
     "one job": Case(heads=1, passes=1),
     "one job, gaps": Case(heads=1, passes=1, gap=0.5),
     "fewer keys": Case(keys=0),
@@ -169,7 +171,8 @@ class Driver:
 
 async def run_case(dut, name, case, parameters):
     sizes, rows, bits = parameters["sizes"], parameters["rows"], parameters["sizes"]["bits"]
-    heads, passes = case.heads or sizes["heads"], case.passes or sizes["passes"]
+    heads = case.heads or sizes["heads"]
+    passes = sizes["passes"] - 1 if case.passes == 0 else case.passes or sizes["passes"]
     keys = sizes["tokens"] - 2 if case.keys == 0 else case.keys or sizes["tokens"]
     rng = np.random.default_rng(bench_random(name).getrandbits(64))
     driver = Driver(dut, sizes)
@@ -181,12 +184,14 @@ async def run_case(dut, name, case, parameters):
     dividend = min(int(case.gain * 2 ** (22 + shift + bits - 8)), 2**32 - 1)
     want = await driver.held(rows)
     first, first_place = (sizes["heads"] - heads, sizes["key_value_heads"] - heads) if case.last else (0, 0)
-    numbers = dict(first_head=first, key_value_head=first_place, heads=heads, passes=passes, keys=keys, dividend=dividend)
+    first_pass = sizes["passes"] - passes if case.last else 0
+    numbers = dict(first_head=first, key_value_head=first_place, heads=heads, first_pass=first_pass, passes=passes, keys=keys)
+    numbers["dividend"] = dividend
     cycles = await driver.attend(case, **numbers)
     assert cycles == parameters["cycles"][f"{heads},{passes}"], (cycles, parameters["cycles"])
     for head, place in zip(range(first, first + heads), range(first_place, first_place + heads), strict=True):
         outputs = expected(q[head], k[place, :keys], v[place, :keys], case, dividend, sizes)
-        for index in range(passes):
+        for index in range(first_pass, first_pass + passes):
             want[case.output_image, index, head * head_dim : (head + 1) * head_dim] = outputs[index * sizes["rows"] + np.array(rows)].T
     wrong = np.argwhere(await driver.held(rows) != want)
     assert not len(wrong), f"{name}: {len(wrong)} of {want.size} bytes are wrong, first (image, pass, channel, row) {wrong[0]}"

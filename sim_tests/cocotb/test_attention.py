@@ -19,7 +19,7 @@ BASE_50 = dict(BASE, rows=50, passes=4)
 
 def bench(sizes, rows, cases=()):
     config = AttentionConfig(**sizes)
-    jobs = [(heads, passes) for heads in (1, config.heads) for passes in (1, config.passes)]
+    jobs = [(heads, passes) for heads in (1, config.heads) for passes in range(1, config.passes + 1)]
     cycles = {f"{heads},{passes}": config.cycles(heads, passes) for heads, passes in jobs}
     parameters = {"sizes": sizes, "rows": list(rows), "cases": list(cases), "cycles": cycles}
     run_bench(AttentionHarness(config, rows), module="sim_tests.cocotb.bench_attention", name="attention", parameters=parameters)

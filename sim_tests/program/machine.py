@@ -31,7 +31,7 @@ class Machine:
     """Everything starts unknown but the tokens' memories. Slots are ``passes * rows``; slot = pass * rows + row. First axis: image slot.
 
     gathered : the residuals whose LayerNorm statistics are known
-    record : what each row wrote        snapshots : (instruction, image slot, (slots, channels) written) per step and image that writes
+    record : what each row wrote        snapshots : (instruction, image slot, slots, (slots, channels) written) per step and image that writes
     """
 
     def __init__(self, config: AcceleratorConfig, result_bytes: int):
@@ -49,7 +49,7 @@ class Machine:
         self.keys_values = np.zeros((2, self.slots, config.key_value_heads, shape.head_dim), dtype=np.int64)
         self.accumulator = _unknown(self.slots, shape.embed_dim)
         self.logits = _unknown(images, shape.classes)
-        self.snapshots: list[tuple[int, int, np.ndarray]] = []
+        self.snapshots: list[tuple[int, int, np.ndarray, np.ndarray]] = []
         self.record = Record([[] for _ in range(config.rows)], [[] for _ in range(config.rows)])
 
     def memories(self) -> dict[str, np.ndarray]:
@@ -127,7 +127,7 @@ class Machine:
             multiplier, shift, bias = 0 * multiplier, 0 * shift + integer.REQUANTIZE_SHIFTS[0], 0 * bias
         result = integer.requantize(raw, multiplier, shift, bias, self._limits(p))
         written = getattr(self, f"_write_{Destination(p['destination']).name.lower()}")(p, image, slots, result)
-        self.snapshots.append((index, image, written.copy()))
+        self.snapshots.append((index, image, slots, written.copy()))
         for offset, slot in enumerate(slots):
             if p["destination"] != Destination.LOGITS or slot == p["logit_row"]:
                 self.record.linear[slot % rows].append(written[offset])
@@ -196,7 +196,7 @@ class Machine:
         """Reads q in the image's activations, writes o in the same channels of these or of the other slot's."""
         shape, rows, image = self.config.shape, self.config.rows, p["image"]
         keys, shift = p["keys"], integer.REQUANTIZE_SHIFTS[p["score_shift"]]
-        slots = np.arange(p["passes"] * rows)
+        slots = np.arange(p["first_pass"] * rows, (p["first_pass"] + p["passes"]) * rows)
         outputs = []
         for head in range(p["heads"]):
             channels = (p["first_head"] + head) * shape.head_dim + np.arange(shape.head_dim)
@@ -205,9 +205,9 @@ class Machine:
             out = self._attention(self.activations[image][where], k, v, p["score_multiplier"], shift, p["dividend"])
             self.activations[p["output_image"]][where] = out
             outputs.append(out)
-            for slot in slots:
-                self.record.attention[slot % rows].append(out[slot])
-        self.snapshots.append((index, image, np.concatenate(outputs, axis=1)))
+            for slot, row in zip(slots, out, strict=True):
+                self.record.attention[slot % rows].append(row)
+        self.snapshots.append((index, image, slots, np.concatenate(outputs, axis=1)))
 
     def _attention(self, q, k, v, multiplier: int, shift: int, dividend: int) -> np.ndarray:
         """Scores, softmax and weighted sum, keys limited to the real tokens; garbage queries are computed too."""

@@ -63,14 +63,15 @@ def _compare_tensors(compiled: CompiledProgram, machine: Executor, tensors: list
     """Each snapshot of the executor, by the instruction that wrote it, equals the slices that the step's annotation names."""
     steps = {step.instruction: step for step in compiled.steps}
     seen = set()
-    for instruction, slot, written in machine.snapshots:
+    for instruction, slot, tokens, written in machine.snapshots:
         step, column = steps[instruction], 0
         image = step.image + slot - compiled.instructions[instruction].payload["image"]
         assert step.image <= image < step.image + step.images
         for write in step.writes:
             tensor = np.atleast_2d(tensors[image][write.tensor])
-            got = written[: len(tensor), column : column + write.count]
-            assert np.array_equal(got, tensor[:, write.first : write.first + write.count]), (step.name, image, write)
+            real = tokens < len(tensor)
+            got = written[real, column : column + write.count]
+            assert np.array_equal(got, tensor[tokens[real], write.first : write.first + write.count]), (step.name, image, write)
             column += write.count
             seen.add((image, write.tensor))
         assert column == written.shape[1]

@@ -57,8 +57,12 @@ def test_base_size(base) -> None:
     assert compiled.image_bytes == images * 224 * 224 * 3
     assert compiled.result_bytes == images * 2000  # whole beats
     opcodes = [instruction.opcode for instruction in compiled.instructions]
-    assert opcodes.count(Opcode.TILE) == images * (8 + 1 + 12 * (3 + 1 + 4 + 4)) + 11
-    assert opcodes.count(Opcode.ATTEND) == images * 12 * (2 if images == 1 else 3)  # alone: the first heads, then all others
+    alone = (
+        images == 1
+    )  # projection and the first two of the feed-forward in two parts; attention: the first heads, then others in two parts
+    assert opcodes.count(Opcode.TILE) == images * (8 + 1 + 12 * (3 + 1 + 4 + 4 + 3 * alone)) + 11
+    assert opcodes.count(Opcode.STREAM) == images * (8 + 12 * (3 + 1 + 4 + 4)) + 11  # both parts use the words that came once
+    assert opcodes.count(Opcode.ATTEND) == images * 12 * 3
     assert 10.6e6 + 1.3e6 < len(compiled.weights) < 14e6
 
 
@@ -107,13 +111,14 @@ def test_waits_look_back(name: str, images: int, seed: int) -> None:
 def test_shared_memories_are_free(name: str, images: int, seed: int) -> None:
     """Activations, residuals, logits, keys and values: whoever takes them over waits for the last one who used them."""
     compiled, config = compiled_for(name, seed, images)
-    activations, residuals, logits, last_query, attended = ([0] * config.images for _ in range(5))
+    residuals, logits, last_query = ([0] * config.images for _ in range(3))
+    activations, attended, asked = (np.zeros((config.images, config.passes), dtype=int) for _ in range(3))  # used, written and read last
     readers, queries = (np.zeros(config.key_value_heads, dtype=int) for _ in range(2))
     tiles = attends = waited = 0
     for instruction in compiled.instructions:
         p, done = instruction.payload, wait_of(instruction, Counter.TILES_DONE)
         if instruction.opcode == Opcode.INPUT:
-            assert done >= activations[p["image"]]
+            assert done >= activations[p["image"]].max()
         elif instruction.opcode == Opcode.LOAD and p["target"] == LoadTarget.POSITION and p["address"] == 0:
             assert done >= residuals[p["image"]]
         elif instruction.opcode == Opcode.STORE:
@@ -121,17 +126,20 @@ def test_shared_memories_are_free(name: str, images: int, seed: int) -> None:
         elif instruction.opcode == Opcode.ATTEND:
             assert done >= queries[p["key_value_head"] : p["key_value_head"] + p["heads"]].max() > 0
             # where o meets q, every query of the layer must be in place; elsewhere, nobody else may be at work
-            assert done >= (last_query[p["image"]] if p["output_image"] == p["image"] else activations[p["output_image"]])
-            attends += 1
-            attended[p["output_image"]] = attends
+            passes, attends = slice(p["first_pass"], p["first_pass"] + p["passes"]), attends + 1
+            assert done >= (last_query[p["image"]] if p["output_image"] == p["image"] else activations[p["output_image"], passes].max())
+            attended[p["output_image"], passes] = asked[p["image"], passes] = attends
             readers[p["key_value_head"] : p["key_value_head"] + p["heads"]] = attends
         elif instruction.opcode == Opcode.TILE:
             tiles, waited = tiles + 1, max(waited, wait_of(instruction, Counter.ATTENTIONS_DONE))
+            passes = slice(p["first_pass"], p["first_pass"] + p["passes"])
             for slot in range(p["image"], p["image"] + p["images"]):
                 reads = [slot ^ p["image"] ^ p["source_image"]] * (p["source"] == Source.ACTIVATION)
-                for used in [*reads, *[slot] * (p["destination"] == Destination.ACTIVATION)]:
-                    activations[used] = tiles
-                    assert waited >= attended[used]
+                writes = [slot] * (p["destination"] == Destination.ACTIVATION)
+                assert all(waited >= asked[used, passes].max() for used in writes)
+                for used in [*reads, *writes]:
+                    activations[used, passes] = tiles
+                    assert waited >= attended[used, passes].max()
                 if p["source"] == Source.NORMALIZED or p["destination"] == Destination.RESIDUAL:
                     residuals[slot] = tiles
                 if p["destination"] == Destination.LOGITS:
@@ -143,19 +151,19 @@ def test_shared_memories_are_free(name: str, images: int, seed: int) -> None:
 
 
 def test_one_image_overlaps_its_own_attention(seed: int) -> None:
-    """Where the other slot is idle, ATTEND j waits for QKV tile j alone; in a pair for the whole layer."""
-    for images, slots, distances in ((1, 2, [0, 0]), (2, 2, [1, 0]), (1, 1, [1, 0])):
+    """Where the other slot is idle, ATTEND j waits for QKV tile j alone, and its last pass comes apart; in a pair for the whole layer."""
+    for images, slots, distances in ((1, 2, [0, 0, 0]), (2, 2, [1, 0]), (1, 1, [1, 0])):
         config = dataclasses.replace(SMALL["tiny"], images=slots)
         compiled = compile_graph(random_graph(config.shape, seed), config, images)
-        tiles, made, found = 0, [], []
+        tiles, made, found = 0, {}, []
         for instruction in compiled.instructions:
             if instruction.opcode == Opcode.TILE:
                 tiles += 1
                 if instruction.payload["destination"] == Destination.QKV:
-                    made.append(tiles)
+                    made[instruction.payload["key_value_head"]] = tiles
             elif instruction.opcode == Opcode.ATTEND:
                 assert instruction.payload["output_image"] == (instruction.payload["image"] ^ (images < slots))
-                found.append(wait_of(instruction, Counter.TILES_DONE) - made[len(found)])
+                found.append(wait_of(instruction, Counter.TILES_DONE) - made[instruction.payload["key_value_head"]])
         assert found == distances * (config.shape.depth * images)
 
 
