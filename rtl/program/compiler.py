@@ -101,7 +101,8 @@ class _Compiler(BundleEmitter):
 
     residual_free : per image slot, tiles that must be done before new positions may come
     readers : per place of the key/value memory, ATTENDs that must be done before it may be overwritten
-    attended : per image slot and pass, ATTENDs that must be done before its projection        output : the slot whose activations they write
+    attended : per image slot and pass, ATTENDs that must be done before its projection
+    output : per image slot, the slot whose activations they write
     """
 
     def __init__(self, graph: DeitGraph, config: AcceleratorConfig, images: int) -> None:

@@ -4,7 +4,8 @@ Images run in groups of ``config.images`` (a pair): image i in slot ``i % config
 QKV(0) B; then for each layer block A, block B, where a block is projection, FC1 j, FC2 j ..., and the QKV tiles of the next layer; last the
 heads, each tile for A and B. ATTENDs follow the last QKV tile of their layer: the attention of A runs while the array works on B, and vice
 versa. An image without a partner overlaps with itself instead: its ATTENDs write to the activations of the idle slot, so each may start as
-soon as its own QKV tile is done; and while the last pass of its tokens still attends, projection and FC1 0 work on the others; its statistics are hidden behind FC2 0.
+soon as its own QKV tile is done; and while the last pass of its tokens still attends, projection and FC1 0 work on the others. FC2 0 of the
+first pass hides the statistics of the last.
 """
 
 from __future__ import annotations

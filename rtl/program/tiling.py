@@ -34,7 +34,8 @@ class Write:
 class Tile:
     """One TILE.
 
-    linear : the tile's own slice, outputs in word order; None for the tile that only gathers statistics. Tiles that share it share its words
+    linear : the tile's own slice, outputs in word order; None for the tile that only gathers statistics. Tiles with the same
+        one share its words in the weight buffer
     writes : what each token of each pass writes, in output order; empty for K-tiles that only accumulate
     norm, norm_index : the LayerNorm of a NORMALIZED source and its number in execution order
     table_index : number of ``linear.table`` in execution order, or None

@@ -31,7 +31,8 @@ class Machine:
     """Everything starts unknown but the tokens' memories. Slots are ``passes * rows``; slot = pass * rows + row. First axis: image slot.
 
     gathered : the residuals whose LayerNorm statistics are known
-    record : what each row wrote        snapshots : (instruction, image slot, slots, (slots, channels) written) per step and image that writes
+    record : what each row wrote        snapshots : (instruction, image slot, slots, (slots, channels) written) per
+    step and image that writes
     """
 
     def __init__(self, config: AcceleratorConfig, result_bytes: int):
