@@ -103,16 +103,16 @@ def read_archive(path: Path | str) -> dict[str, np.ndarray]:
         raise InputError(f"a checkpoint must be a whole .npz file: {path} is not ({type(error).__name__}); write it again") from None
 
 
-def read_header(path: Path | str, arrays: Mapping[str, np.ndarray]) -> dict:
+def read_header(path: Path | str, arrays: Mapping[str, np.ndarray], wanted: str = FORMAT) -> dict:
     """The JSON header, format checked."""
     try:
         header = json.loads(arrays["header"].item())
-        if header["format"] == FORMAT:
+        if header["format"] == wanted:
             return header
         found = header["format"]
     except (KeyError, TypeError, ValueError, AttributeError):
         found = "none"
-    raise InputError(f"a checkpoint's format must be {FORMAT}: {path} has {str(found)[:40]}; write it with model.checkpoint.save_graph")
+    raise InputError(f"a checkpoint's format must be {wanted}: {path} has {str(found)[:40]}; write it with model.checkpoint.save_graph")
 
 
 def _shape_of(path: Path | str, header: dict) -> DeitShape:
