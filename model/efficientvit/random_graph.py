@@ -36,8 +36,10 @@ from model.integer import Saturation, choose_multiplier, unsigned
 #: Standard deviation that results have, in codes of 8 bits, and that s16 codes have.
 _DEVIATION, _WIDE_DEVIATION = 30.0, 4000.0
 #: Hardswish's argument deviates by 1.5; its result lies in [-0.375, 5.5] nearly always.
-_ARGUMENT_DEVIATION, _FRACTION, _GATED_LOW, _GATED_HIGH = 1.5, 10, 0.375, 5.5
-_UNIT = 3 / (1 << _FRACTION)
+_ARGUMENT_DEVIATION, _GATED_LOW, _GATED_HIGH = 1.5, 0.375, 5.5
+_FRACTION, _UNIT = 10, 3 / (1 << 10)
+#: Requantize ratios must stay below 16.
+_RATIO_LIMIT = 15
 _SHORTCUT = 0.6
 _IMAGES = 3
 _RESULT_ONE, _SHORTCUT_ONE = 1 << integer.RESULT_FRACTION, 1 << integer.SHORTCUT_FRACTION
@@ -111,8 +113,7 @@ class _Builder:
         weight = np.clip(np.round(drawn), -limit, limit).astype(np.int8)
         conv = Convolution(name=name, source=source, target=name, weight=weight, stride=stride, groups=groups, requantizer=_NOTHING)
         sums = interpreter.accumulators(self.codes[source], conv, tensor.zero)
-        deviation = _WIDE_DEVIATION if wide else _ARGUMENT_DEVIATION / _UNIT if hardswish else self._deviation()
-        r = self._requantizer(sums, deviation, hardswish=hardswish, shortcut=shortcut)
+        r = self._requantizer(sums, _WIDE_DEVIATION if wide else self._deviation(), hardswish=hardswish, shortcut=shortcut)
         conv = Convolution(**{**vars(conv), "requantizer": r})
         self._add(conv, sums.shape, self._format(hardswish, operand, wide))
         return name
@@ -133,7 +134,9 @@ class _Builder:
         channels, fraction = self.tensors[source].channels, 5
         gamma = np.round(self.rng.uniform(0.5, 1.5, channels) * _ARGUMENT_DEVIATION / _UNIT * 2**fraction).astype(np.int64)
         beta = np.round(self.rng.normal(0, 0.3 / _UNIT, channels) * 2 ** (fraction + shared.NORMALIZED_FRACTION)).astype(np.int64)
-        norm = LayerNorm(name=name, source=source, target=name, gamma=gamma, beta=beta, fraction=fraction, hardswish=self._gate(channels))
+        norm = LayerNorm(
+            name=name, source=source, target=name, gamma=gamma, beta=beta, fraction=fraction, hardswish=self._gate(channels, _FRACTION)
+        )
         self._add(norm, self.codes[source].shape, self._format(hardswish=True))
         return name
 
@@ -153,22 +156,24 @@ class _Builder:
             return round(self._top() * _GATED_LOW / (_GATED_LOW + _GATED_HIGH)), unsigned(self.bits)
         return 1 << (self.bits - 1), Saturation(low=1 if operand else 0, high=self._top())
 
-    def _gate(self, channels: int) -> Hardswish:
+    def _gate(self, channels: int, fraction: int) -> Hardswish:
         codes = self._top() / (_GATED_LOW + _GATED_HIGH)
-        ratios = self.rng.uniform(0.7, 1.0, channels) * codes * _UNIT * _RESULT_ONE
+        ratios = self.rng.uniform(0.7, 1.0, channels) * codes * 3 / (1 << fraction) * _RESULT_ONE
         multiplier, shift = multipliers(ratios)
         most = 2 * _RESULT_ONE * self._top() // 255  # two codes of 8 bits
         offset = self.rng.integers(-most, most + 1, channels)
-        return Hardswish(fraction=_FRACTION, multiplier=multiplier, shift=shift, offset=offset)
+        return Hardswish(fraction=fraction, multiplier=multiplier, shift=shift, offset=offset)
 
     def _requantizer(self, sums: np.ndarray, deviation: float, *, hardswish: bool = False, shortcut: str | None = None) -> Requantizer:
-        """``deviation``: of what the first stage gives, in its own units."""
+        """``deviation``: of what the first stage gives, where that is not Hardswish's argument."""
         flat = sums.reshape(-1, sums.shape[-1])
         mean, spread = flat.mean(0), np.maximum(flat.std(0), flat.std() / 4) + 1
-        multiplier, shift = multipliers(np.minimum(deviation / spread, 15))
+        fraction = _FRACTION if _ARGUMENT_DEVIATION / _UNIT < _RATIO_LIMIT * spread.min() else integer.HARDSWISH_FRACTIONS[0]
+        wanted = _ARGUMENT_DEVIATION / 3 * (1 << fraction) if hardswish else deviation
+        multiplier, shift = multipliers(np.minimum(wanted / spread, _RATIO_LIMIT))
         bias = np.round(-mean + self.rng.normal(0, 0.3, len(mean)) * spread).astype(np.int64)
         added = None if shortcut is None else Shortcut(source=shortcut, multiplier=round(_SHORTCUT * _SHORTCUT_ONE))
-        gate = self._gate(flat.shape[1]) if hardswish else None
+        gate = self._gate(flat.shape[1], fraction) if hardswish else None
         return Requantizer(bias=bias, multiplier=multiplier, shift=shift, shortcut=added, hardswish=gate)
 
     def _scale(self, source: str, head_dim: int, kind: str) -> Scale:
