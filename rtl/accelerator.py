@@ -105,7 +105,7 @@ class Accelerator(wiring.Component):
     m_axi_weights_<n>_* : AXI4 read masters, a slice of every weight word each
     trace_linear_valid, trace_linear_value, trace_attention_valid, trace_attention_value : one bit and 16 bits per row; what the rows write,
         for layer-by-layer comparison in simulation.
-    trace_state, trace_tile : what the array does in this cycle (`TraceState`; bit 3: the attention works), and for which TILE.
+    trace_state, trace_tile : what the array did in the cycle before (`TraceState`; bit 3: the attention worked), and for which TILE.
         Traces are left open on the board, where synthesis removes them.
 
     Timing
@@ -321,4 +321,4 @@ class Accelerator(wiring.Component):
             m.d.comb += state.eq(TraceState.HAZARD)
         with m.Elif(waiting.waiting):
             m.d.comb += state.as_value().eq(states[waiting.counter])
-        m.d.comb += [self.trace_state.eq(Cat(state, attention.busy)), self.trace_tile.eq(sequencer.tile)]
+        m.d.sync += [self.trace_state.eq(Cat(state, attention.busy)), self.trace_tile.eq(sequencer.tile)]

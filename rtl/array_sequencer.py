@@ -43,7 +43,7 @@ class ArraySequencer(wiring.Component):
     unless the next one reads results that are still in flight: a pass of either image is filled again `timing.hazard` (+ `finish`) + 2
     cycles after the last word of the step before on that pass. Because that holds across the images, one pass is never filled and written
     at the same time, and a row's residuals of both images may share one memory per pass.
-    Commands leave registers, one cycle after the counters.
+    Commands leave registers, one cycle after the counters. At most two LUT levels and one carry chain from register to register.
     """
 
     def __init__(self, config: AcceleratorConfig, timing: RowTiming, drain: int):
@@ -67,15 +67,18 @@ class ArraySequencer(wiring.Component):
         wiring.connect(m, wiring.flipped(self.i), steps.i)
         fill_step, compute_step = Signal(Step), Signal(Step)
         fill_valid, compute_valid = Signal(), Signal()
-        advance, load = Signal(), Signal()
+        advance, load, start = Signal(init=1), Signal(), Signal()
+        # `advance` is a register: what it says is settled one cycle early. Neither stage can be done in the cycle after it began.
+        begins = Mux(fill_valid, advance, steps.o.valid)
+        m.d.sync += advance.eq(fill.ends & compute.ends & self._long_enough(m, fill_step, start) & ~begins)
         m.d.comb += [
-            advance.eq(fill.finished & compute.finished & self._long_enough(m, fill_step, fill_valid, advance)),
+            start.eq(advance & fill_valid),
             load.eq(steps.o.valid & (~fill_valid | advance)),
             steps.o.ready.eq(load),
             steps.free.eq(self._free_passes(m, steps.o.payload, load, compute_step, compute.ending)),
             fill.start.eq(load),
             fill.i.eq(steps.o.payload),
-            compute.start.eq(advance & fill_valid),
+            compute.start.eq(start),
             compute.i.eq(fill_step),
             compute.step.eq(compute_step),
         ]
@@ -95,15 +98,15 @@ class ArraySequencer(wiring.Component):
         self._posts(m, compute_step, compute.ending)
         return m
 
-    def _long_enough(self, m, step, valid, advance):
-        """A step that gathers statistics lasts at least until the statistics unit is free again. A register: 1, the step may end."""
+    def _long_enough(self, m, step, start):
+        """A step that gathers statistics lasts at least until the statistics unit is free again. 1: the step may end in the next cycle."""
         minimum = self.timing.finish + 2
-        left, enough = Signal(range(minimum + 1)), Signal(init=1)
-        with m.If(advance & valid & step.tile.statistics):
-            m.d.sync += [left.eq(minimum - 1), enough.eq(0)]
-        with m.Elif(~enough):
-            m.d.sync += [left.eq(left - 1), enough.eq(left == 1)]
-        return enough
+        left = Signal(range(-1, minimum), init=-1)
+        with m.If(start & step.tile.statistics):
+            m.d.sync += left.eq(minimum - 3)
+        with m.Elif(~left[-1]):
+            m.d.sync += left.eq(left - 1)
+        return left[-1]
 
     def _free_passes(self, m, loading, load, step, ending):
         """One bit per pass: no step on it is filled, computed or in flight. A pass is taken by `load`; its countdown starts with the
@@ -120,13 +123,13 @@ class ArraySequencer(wiring.Component):
         ]
         free = []
         for index in range(self.config.passes):
-            countdown = Signal(range(longest + 1), name=f"hazard_{index}")
+            countdown = Signal(range(-1, longest), name=f"hazard_{index}")  # below zero: over
             counting, taken = Signal(name=f"hazard_counting_{index}"), Signal(name=f"taken_{index}")
             with m.If(ended & (ended_pass == index)):
-                m.d.sync += [countdown.eq(Mux(statistics, longest, self.timing.hazard + 1)), counting.eq(1)]
+                m.d.sync += [countdown.eq(Mux(statistics, longest - 2, self.timing.hazard - 1)), counting.eq(1)]
             with m.Elif(counting):
                 m.d.sync += countdown.eq(countdown - 1)
-                with m.If(countdown == 1):
+                with m.If(countdown[-1]):
                     m.d.sync += [counting.eq(0), taken.eq(0)]
             with m.If(loaded & (loaded_pass == index)):
                 m.d.sync += taken.eq(1)

@@ -13,8 +13,8 @@ from rtl.row_bus import CHANNEL_BITS, PASS_BITS
 TilePayload = data.StructLayout(dict(isa.PAYLOAD[isa.Opcode.TILE]))
 Post = data.StructLayout({"enable": 1, "counter": 4})
 
-#: One step: a tile on one pass of one image, in one table bank. ``filled``: activations, padded to a multiple of 16.
-#: ``query_address``: where the tile's queries go. ``last``: of its tile, whose ``number`` counts from 0.
+#: One step: a tile on one pass of one image, in one table bank. ``given``: activations, less one. ``words``: less three.
+#: ``single``: one plane. ``address``: where the tile's first result goes. ``last``: of its tile, whose ``number`` counts from 0.
 Step = data.StructLayout(
     {
         "tile": TilePayload,
@@ -23,8 +23,10 @@ Step = data.StructLayout(
         "pass_index": PASS_BITS,
         "bank": 1,
         "last": 1,
-        "filled": 16,
-        "query_address": CHANNEL_BITS,
+        "given": 16,
+        "words": 16,
+        "single": 1,
+        "address": CHANNEL_BITS,
         "number": 16,
     }
 )
@@ -70,14 +72,17 @@ class StepSource(wiring.Component):
         # One flip-flop per state: what is offered or taken is decided in one LUT.
         idle, derive, settle, look, check, offer = Signal(init=1), Signal(), Signal(), Signal(), Signal(), Signal()
         taken = offer & self.o.ready
+        is_qkv = tile.destination == isa.Destination.QKV
         m.d.comb += [step.eq(held), self.number.eq(held.number), self.i.ready.eq(idle), self.o.valid.eq(offer), self.busy.eq(~idle)]
         with m.If(idle):
             m.d.sync += [held.tile.eq(self.i.payload.tile), held.post.eq(self.i.payload.post)]
             m.d.sync += idle.eq(~self.i.valid)
         with m.If(derive):
             m.d.sync += [
-                held.filled.eq((tile.activations + 15) & 0xFFF0),
-                held.query_address.eq(tile.base_channel * self.config.shape.head_dim),
+                held.given.eq(tile.activations - 1),
+                held.words.eq(tile.words - 3),
+                held.single.eq(tile.planes == 1),
+                held.address.eq(Mux(is_qkv, tile.base_channel * self.config.shape.head_dim, tile.base_channel)),
                 held.image.eq(tile.image),
                 held.pass_index.eq(tile.first_pass),
                 images.eq(tile.images),

@@ -27,6 +27,7 @@ class AttentionConfig:
     head_dim : even, more than lanes; its chunks must have lanes - 1 dims or more (see ``chunks``)
     heads, tokens, passes : sizes of the memories; an ATTEND may use fewer heads, passes and keys
     key_value_heads : places of the key/value memory, each for one head
+    technology : of the key/value memory's tables, "generic" or "ultrascale"
 
     Words
     -----
@@ -59,6 +60,7 @@ class AttentionConfig:
     tokens: int
     passes: int
     key_value_heads: int
+    technology: str = "generic"
 
     def __post_init__(self) -> None:
         _require(1 <= self.bits <= 8, "bits must be 1..8", self.bits, "choose a width in that range")
@@ -92,6 +94,7 @@ class AttentionConfig:
             tokens=shape.tokens,
             passes=config.passes,
             key_value_heads=config.key_value_heads,
+            technology=config.technology,
         )
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth import Array, Const, Module, ResetInserter, Signal
+from amaranth import Array, Cat, Module, Mux, ResetInserter, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -23,12 +23,12 @@ __all__ = ["DmaEngine", "DmaError", "Window", "Windows"]
 
 _LOAD = data.StructLayout(dict(isa.PAYLOAD[isa.Opcode.LOAD]))
 _STORE = data.StructLayout(dict(isa.PAYLOAD[isa.Opcode.STORE]))
-_CHECK_CYCLES = 7  # items to beats, `TransferCheck`, and its answer in a register
+_CHECK_CYCLES = 8  # items to beats, `TransferCheck`, and its answer in a register
 _POSTS = 64  # posts owed at the same time: LOADs take at least `_CHECK_CYCLES` cycles each, a post at most 255 + 4
 
 
 class DmaEngine(wiring.Component):
-    """Executes LOAD, STORE and END. 66 rows x 768: 840 LUT, 1,199 FF (`rtl.flow.estimate`).
+    """Executes LOAD, STORE and END. 66 rows x 768: 873 LUT, 1,306 FF, 2 levels and a carry (`rtl.flow.estimate`).
 
     A LOAD is taken, checked and asked for while those before it still arrive. STORE and END wait until all LOADs have arrived.
 
@@ -78,33 +78,26 @@ class DmaEngine(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         store, self.check = LogitStore(), TransferCheck()
-        m.submodules.loader, m.submodules.check = self.loader, self.check
+        m.submodules.loader, m.submodules.check = ResetInserter(self.clear)(self.loader), self.check
         m.submodules.store = ResetInserter(self.clear)(store)
         self._connect(m, store)
-        taken, held, step = Signal(Instruction), Signal(), Signal(range(_CHECK_CYCLES + 1))
+        taken, held, steps = Signal(Instruction), Signal(), Signal(_CHECK_CYCLES)  # a bit per cycle
         is_load, is_store, is_end = Signal(), Signal(), Signal()
-        finish, load_push, checked = Signal(), Signal(), Signal()
-        ready = Signal()
-        m.d.comb += [
-            self.i.ready.eq(ready),
-            checked.eq(step == _CHECK_CYCLES),
+        ended, ready, take = Signal(), Signal(), Signal()
+        m.d.comb += [self.i.ready.eq(ready), take.eq(self.i.valid & ready)]
+        m.d.sync += [
+            ready.eq(~held & (self.error == 0) & ~take),
+            held.eq(take | (held & ~ended)),
+            steps.eq(Cat(take, steps)),
         ]
-        m.d.sync += [ready.eq(~held & ~self.error.any() & ~(self.i.valid & ready)), self.done.eq(0)]
-        with m.If(self.i.valid & ready):
-            opcode = self.i.payload.opcode
-            m.d.sync += [taken.eq(self.i.payload), held.eq(1), step.eq(0)]
-            m.d.sync += [flag.eq(opcode == code) for flag, code in self._opcodes(is_load, is_store, is_end)]
-        with m.If(held & ~checked):
-            m.d.sync += step.eq(step + 1)
-        allowed = self._transfer(m, taken, is_load, is_store, is_end, held & checked)
-        act = Signal()
-        m.d.sync += act.eq(allowed & held & checked & ~(load_push | finish))
-        self._start(m, taken, act, is_load, is_store, is_end, load_push, finish, store)
-        with m.If(load_push | finish):
-            m.d.sync += [held.eq(0), step.eq(0)]
-        self._posts(m, taken, load_push, finish & is_store)
+        with m.If(take):
+            m.d.sync += taken.eq(self.i.payload)
+            m.d.sync += [flag.eq(self.i.payload.opcode == code) for flag, code in self._opcodes(is_load, is_store, is_end)]
+        begin = self._transfer(m, taken, is_load, is_store, is_end, steps[-1])
+        load_push = self._start(m, taken, begin, is_load, is_store, is_end, ended, store)
+        self._posts(m, taken, load_push, store.done)
         with m.If(self.clear):
-            m.d.sync += [held.eq(0), act.eq(0), step.eq(0), ready.eq(0), self.error.eq(DmaError.NONE)]
+            m.d.sync += [held.eq(0), steps.eq(0), ready.eq(0), ended.eq(0), self.error.eq(DmaError.NONE)]
         return m
 
     def _opcodes(self, is_load, is_store, is_end):
@@ -116,7 +109,6 @@ class DmaEngine(wiring.Component):
         wiring.connect(m, store.o_write, wiring.flipped(self.o_write))
         wiring.connect(m, store.o_beats, wiring.flipped(self.o_beats))
         m.d.comb += [
-            loader.clear.eq(self.clear),
             loader.hold_position.eq(self.hold_position),
             loader.pixels.eq(self.pixels),
             self.wants_bus.eq(loader.wants_bus),
@@ -130,19 +122,19 @@ class DmaEngine(wiring.Component):
         m.d.sync += self.progress.eq(loader.progress | self.o_beats.valid)
 
     def _transfer(self, m, taken, is_load, is_store, is_end, checked):
-        """Beats, window and pieces of what is held, and whether it may begin."""
+        """Beats, window and pieces of what is held. Returns whether it begins in this cycle."""
         load, store = data.View(_LOAD, taken.payload[: _LOAD.size]), data.View(_STORE, taken.payload[: _STORE.size])
         items, more, shift = Signal(BEATS_BITS), Signal(4), Signal(3)
         up, beats, known, fine = Signal(BEATS_BITS + 1), Signal(BEATS_BITS), Signal(), Signal()
         offset, window = Signal(32), Signal(Window)
         shifts = {target: (128 // width).bit_length() - 1 for target, width in ITEM_BITS.items()}
-        with m.If(is_store):
-            m.d.sync += [items.eq(store.items), offset.eq(store.offset), window.eq(self.windows.result), shift.eq(3)]
-        with m.Else():
-            choose = Array(shifts.get(target, 0) for target in range(8))
-            m.d.sync += [items.eq(load.items), offset.eq(load.offset), window.eq(self.windows.weights), shift.eq(choose[load.target])]
-        m.d.comb += more.eq((Const(1, 5) << shift) - 1)
+        choices = Array(shifts.get(target, 0) for target in range(8))
         m.d.sync += [
+            items.eq(Mux(is_store, store.items, load.items)),
+            offset.eq(Mux(is_store, store.offset, load.offset)),
+            window.eq(Mux(is_store, self.windows.result.as_value(), self.windows.weights.as_value())),
+            shift.eq(Mux(is_store, 3, choices[load.target])),
+            more.eq(Mux(is_store, 7, Array((1 << shifts.get(target, 0)) - 1 for target in range(8))[load.target])),
             up.eq(items + more),
             beats.eq(Array(up >> amount for amount in range(5))[shift]),
             known.eq(is_store | is_end | (is_load & (load.target <= max(isa.LoadTarget)))),
@@ -153,42 +145,38 @@ class DmaEngine(wiring.Component):
         m.d.comb += [job.target.eq(load.target), job.image.eq(load.image), job.address.eq(load.address)]
         m.d.sync += job.pieces.eq(items)
         with m.If(checked & ~fine):
-            m.d.sync += self.error.eq(DmaError.WINDOW_OVERRUN)
-            with m.If(~known):
-                m.d.sync += self.error.eq(DmaError.BAD_INSTRUCTION)
-        return fine
+            m.d.sync += self.error.eq(Mux(known, DmaError.WINDOW_OVERRUN, DmaError.BAD_INSTRUCTION))
+        return checked & fine
 
-    def _start(self, m, taken, allowed, is_load, is_store, is_end, load_push, finish, store):
-        """Hands a LOAD to the reader and the loader; runs STORE and END when the loader is idle."""
-        began = Signal()
-        quiet = Signal()
+    def _start(self, m, taken, begin, is_load, is_store, is_end, ended, store):
+        """Hands a LOAD to the reader and the loader; runs STORE and END when the loader is idle. Returns whether a LOAD is handed on."""
+        quiet, load_push, finish = Signal(), Signal(), Signal()
+        load_waits, store_waits, end_waits = Signal(), Signal(), Signal()
         fields = data.View(_STORE, taken.payload[: _STORE.size])
         m.d.comb += [
-            load_push.eq(allowed & is_load & self.loader.i.ready & ~self.o_read.valid),
+            load_push.eq(load_waits & self.loader.i.ready & ~self.o_read.valid),
             self.loader.i.valid.eq(load_push),
             store.job.address.eq(self.check.address),
             store.job.beats.eq(self.check.beats),
             store.job.items.eq(fields.items),
             store.job.image.eq(fields.image),
-            store.start.eq(allowed & is_store & quiet & ~began),
-            finish.eq((allowed & is_end & quiet) | (store.done & is_store)),
+            store.start.eq(store_waits & quiet),
+            finish.eq(end_waits & quiet),
         ]
-        m.d.sync += quiet.eq(self.loader.idle & ~load_push)
-        with m.If(self.o_read.ready):
-            m.d.sync += self.o_read.valid.eq(0)
+        m.d.sync += [
+            quiet.eq(self.loader.idle & ~load_push),
+            load_waits.eq((begin & is_load) | (load_waits & ~load_push)),
+            store_waits.eq((begin & is_store) | (store_waits & ~quiet)),
+            end_waits.eq((begin & is_end) | (end_waits & ~quiet)),
+            ended.eq(load_push | finish | store.done),
+            self.done.eq(finish),
+            self.o_read.valid.eq(load_push | (self.o_read.valid & ~self.o_read.ready)),
+        ]
         with m.If(load_push):
-            m.d.sync += [
-                self.o_read.payload.address.eq(self.check.address),
-                self.o_read.payload.beats.eq(self.check.beats),
-                self.o_read.valid.eq(1),
-                quiet.eq(0),
-            ]
-        with m.If(store.start):
-            m.d.sync += began.eq(1)
-        with m.If(finish):
-            m.d.sync += [began.eq(0), self.done.eq(is_end)]
+            m.d.sync += [self.o_read.payload.address.eq(self.check.address), self.o_read.payload.beats.eq(self.check.beats)]
         with m.If(self.clear):
-            m.d.sync += [began.eq(0), self.o_read.valid.eq(0), quiet.eq(0)]
+            m.d.sync += [signal.eq(0) for signal in (quiet, load_waits, store_waits, end_waits, self.done, self.o_read.valid)]
+        return load_push
 
     def _posts(self, m, taken, load_push, store_finish):
         """Posts in order, when the load bus has passed the last row."""

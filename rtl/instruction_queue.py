@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth import Array, Cat, Module, Mux, Signal
+from amaranth import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -25,6 +25,14 @@ def payload_bits(opcodes: tuple[isa.Opcode, ...]) -> int:
     return max(sum(width for _, width in isa.PAYLOAD[opcode]) for opcode in opcodes)
 
 
+def _select(words: list[Value], index: Value) -> Value:
+    """One of 2 ** n words as a tree of multiplexers: two levels of LUTs for 16, where a decoded choice takes three."""
+    if len(words) == 1:
+        return words[0]
+    half = len(words) // 2
+    return Mux(index[-1], _select(words[half:], index[:-1]), _select(words[:half], index[:-1]))
+
+
 class InstructionQueue(wiring.Component):
     """Holds instructions and offers the first one when its three waits hold.
 
@@ -38,8 +46,8 @@ class InstructionQueue(wiring.Component):
     Members
     -------
     word, push : an instruction to keep; only when ``room``        room : registers with space, one push behind
-    counters : all counters        clear : empties the queue
-    o : stream of {opcode, payload, post}; valid and payload come from registers        blocked : see `Blocked`
+    counters : all counters
+    o : stream of {opcode, payload, post}; valid and payload come from registers        blocked : see `Blocked`; registers
 
     Timing
     ------
@@ -55,7 +63,6 @@ class InstructionQueue(wiring.Component):
                 "push": In(1),
                 "room": Out(1),
                 "counters": In(Counters),
-                "clear": In(1),
                 "o": Out(stream.Signature(Instruction)),
                 "blocked": Out(Blocked),
             }
@@ -63,7 +70,7 @@ class InstructionQueue(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        head = Signal(isa.PAYLOAD_OFFSET + self.payload_bits)
+        head = Signal(isa.PAYLOAD_OFFSET + self.payload_bits, reset_less=True)
         loaded = Signal()
         self._store(m, head, loaded)
         header = data.View(_HEADER, head[: _HEADER.size])
@@ -75,8 +82,6 @@ class InstructionQueue(wiring.Component):
             self.o.payload.post.counter.eq(header.post_counter),
         ]
         with m.If(self.o.valid & self.o.ready):
-            m.d.sync += [loaded.eq(0), self.o.valid.eq(0)]
-        with m.If(self.clear):
             m.d.sync += [loaded.eq(0), self.o.valid.eq(0)]
         return m
 
@@ -100,12 +105,9 @@ class InstructionQueue(wiring.Component):
             m.d.sync += write_at.eq(write_at + 1)
         with m.If(pop):
             m.d.sync += [read_at.eq(read_at + 1), head.eq(read.data), loaded.eq(1)]
-        with m.If(self.clear):
-            m.d.sync += [level.eq(0), filled.eq(0), write_at.eq(0), read_at.eq(0)]
 
     def _check(self, m, header, loaded):
         """Checks the waits in turn. ``met`` remembers which hold."""
-        counters = Array(self.counters[index] for index in range(isa.COUNTERS))
         chosen, compared = Signal(2), Signal(2)
         counter, have = Signal(4), Signal(16)
         want_0, want_1, counter_1 = Signal(16), Signal(16), Signal(4)
@@ -121,7 +123,7 @@ class InstructionQueue(wiring.Component):
             turn.eq(Mux(turn == isa.WAITS - 1, 0, turn + 1)),
             fresh.eq(Mux(loaded, Cat(1, fresh[0]), 0)),
             chosen.eq(turn),
-            have.eq(counters[counter]),
+            have.eq(_select([self.counters[index] for index in range(isa.COUNTERS)], counter)),
             want_1.eq(want_0),
             counter_1.eq(counter),
             compared.eq(chosen),
@@ -138,6 +140,7 @@ class InstructionQueue(wiring.Component):
             ]
         with m.If(met.all() & loaded):
             m.d.sync += self.o.valid.eq(1)
-        with m.If(~loaded | (self.o.valid & self.o.ready) | self.clear):
+        with m.If(~loaded | (self.o.valid & self.o.ready)):
             m.d.sync += [met.eq(0), short.eq(0), fresh.eq(0)]
-        m.d.comb += [self.blocked.waiting.eq(short.any()), self.blocked.opcode.eq(header.opcode)]
+        m.d.sync += self.blocked.waiting.eq(short.any())
+        m.d.comb += self.blocked.opcode.eq(header.opcode)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth import Cat, Module, Mux, Signal
+from amaranth import Array, Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -31,8 +31,7 @@ class Loader(wiring.Component):
 
     Members
     -------
-    i : stream of LoadJob; `WAITING_JOBS` may wait while another is at work        i_beats : their beats, in order
-    clear : forgets everything
+    i : stream of LoadJob; `WAITING_JOBS` may wait while another is at work        i_beats : their beats, in order; ready from one LUT
     hold_position : in cycle t: no POSITION beat enters the load bus in cycle t + 1
     pixels : beats of pixels, from `rtl.pixel_input`: each enters the load bus in the next cycle, and POSITION and TABLE wait
     wants_bus : POSITION or TABLE beats are there: pixels should not begin
@@ -42,7 +41,7 @@ class Loader(wiring.Component):
     Timing
     ------
     A beat taken in cycle t: its first item is written in t + 2, or on the load bus in t + 2. One item per cycle.
-    Two cycles from the last item of a job to the first of the next. ``done`` is not before the last item is on the load bus.
+    Five cycles from the last item of a job to the first of the next. ``done`` is not before the last item is on the load bus.
     """
 
     def __init__(self, config: AcceleratorConfig):
@@ -51,7 +50,6 @@ class Loader(wiring.Component):
             {
                 "i": In(stream.Signature(LoadJob)),
                 "i_beats": In(stream.Signature(BEAT)),
-                "clear": In(1),
                 "hold_position": In(1),
                 "pixels": In(LoadBus),
                 "wants_bus": Out(1),
@@ -68,8 +66,8 @@ class Loader(wiring.Component):
         m = Module()
         job, go, first = Signal(LoadJob), Signal(), Signal()
         targets = {target: Signal(name=f"is_{target.name.lower()}") for target in LoadTarget}
-        final, active = self._jobs(m, job, go, first, targets)
-        item = self._cut(m, go, final, active, targets)
+        final, near = self._jobs(m, job, go, first, targets)
+        item = self._cut(m, go, first, final, near, targets)
         address = Signal(16)
         with m.If(go):
             m.d.sync += address.eq(address + 1)
@@ -86,82 +84,85 @@ class Loader(wiring.Component):
         return m
 
     def _jobs(self, m, job, go, first, targets):
-        """The job at work and those that wait."""
+        """The job at work and those that wait. Returns whether a piece is the last of its job, and whether the next one is."""
         m.submodules.waiting = memory = Memory(shape=LoadJob, depth=WAITING_JOBS, init=[])
         write, read = memory.write_port(), memory.read_port(domain="comb")
-        waiting, count = Signal(LoadJob), Signal(range(WAITING_JOBS + 1))
-        active, consumed, have_next, push = Signal(), Signal(), Signal(), Signal()
-        final, settle = Signal(), Signal(2)
-        left = Signal(25)  # pieces after this one, less one: below zero at the last one
-        move, open_ = Signal(), Signal()  # open_: more pieces are to come
+        count, push, move, moved = Signal(range(WAITING_JOBS + 1)), Signal(), Signal(), Signal()
+        waiting, single = Signal(LoadJob, reset_less=True), Signal(reset_less=True)  # the next job, and what its pieces start with
+        beyond, left = Signal(25, reset_less=True), Signal(25)  # pieces after the next one, less one: below zero if the next is the last
+        coming = {target: Signal(name=f"next_is_{target.name.lower()}", reset_less=True) for target in targets}
+        settled, free = Signal(2), Signal(init=1)  # what the next job starts with is known; no job is at work
+        final, tail = Signal(), Signal(3)
+        following = Array(max(0, old + more - less) & 7 for less in range(2) for more in range(2) for old in range(8))  # no carry chain
         m.d.comb += [
             self.i.ready.eq(~count[-1]),
-            push.eq(self.i.valid & self.i.ready),
+            push.eq(self.i.valid & ~count[-1]),
             write.en.eq(push),
             write.data.eq(self.i.payload),
-            waiting.eq(read.data),
-            final.eq(left[-1]),
-            move.eq(have_next & ~active & ~first),
+            move.eq(settled[1] & free),
         ]
         m.d.sync += [
+            moved.eq(move),
             first.eq(move),
-            self.done.eq(0),
-            self.idle.eq(~(count.any() | active | first | self.i.valid)),
-            settle.eq(Cat(consumed, settle[0] & consumed)),
+            count.eq(following[Cat(count, push, moved)]),
+            settled.eq(Cat((count != 0) & ~move & ~moved, settled[0] & ~move & ~moved)),
+            waiting.eq(read.data),
+            beyond.eq(waiting.pieces - 3),
+            single.eq(waiting.pieces == 1),
+            *(flag.eq(waiting.target == target) for target, flag in coming.items()),
+            tail.eq(Cat(go & final, tail)),
+            free.eq((free & ~move) | tail[0]),
+            self.done.eq(tail[2]),
+            self.idle.eq(free & ~(count.any() | tail.any() | self.i.valid)),
         ]
-        m.d.sync += [count.eq(count + push - move), have_next.eq((count != 0) & ~move)]
         with m.If(push):
             m.d.sync += write.addr.eq(write.addr + 1)
-        with m.If(move):
-            m.d.sync += [job.eq(waiting), left.eq(waiting.pieces - 2), read.addr.eq(read.addr + 1)]
-            m.d.sync += [flag.eq(waiting.target == target) for target, flag in targets.items()]
-        with m.If(first):
-            m.d.sync += [active.eq(1), open_.eq(1)]
         with m.If(go):
-            m.d.sync += left.eq(left - 1)
-            with m.If(final):
-                m.d.sync += [consumed.eq(1), open_.eq(0)]
-        with m.If(consumed & settle[1]):
-            m.d.sync += [active.eq(0), consumed.eq(0), settle.eq(0), self.done.eq(1)]
-        with m.If(self.clear):
-            m.d.sync += [
-                signal.eq(0) for signal in (have_next, count, write.addr, read.addr, first, active, open_, consumed, settle, self.done)
-            ]
-        return final, open_
+            m.d.sync += [left.eq(left - 1), final.eq(left[-1])]
+        with m.If(move):
+            m.d.sync += [job.eq(waiting), left.eq(beyond), final.eq(single), read.addr.eq(read.addr + 1)]
+            m.d.sync += [flag.eq(coming[target]) for target, flag in targets.items()]
+        return final, left[-1]
 
-    def _cut(self, m, go, final, active, targets):
-        """Holds a beat and shifts it down by an item in each cycle. Returns the item at its end."""
+    def _cut(self, m, go, first, final, near, targets):
+        """Holds a beat and shifts it down by an item in each cycle. Returns the item at its end.
+
+        What a new beat needs is loaded when there may be one: what is loaded when there is none does no harm.
+        """
         held, have, rest, full = Signal(DATA_BITS), Signal(), Signal(LANES - 1), Signal(LANES - 1)  # rest: a one per item after this one
-        allowed, last, load = Signal(), Signal(), Signal()
+        allowed, last, step = Signal(), Signal(), Signal()
+        vacant, passing = Signal(), Signal()  # there is no beat and one is to come; its last item is there and another beat is to come
         is_position, is_table = targets[LoadTarget.POSITION], targets[LoadTarget.TABLE]
+        valid = self.i_beats.valid
         m.d.comb += [
             allowed.eq(~(is_position & (self.hold_position | self.pixels.valid)) & ~(is_table & self.pixels.valid)),
             go.eq(have & allowed),
+            step.eq(~have | allowed),
             last.eq(~rest[0]),
-            self.i_beats.ready.eq(active & (~have | (go & last & ~final))),
-            load.eq(self.i_beats.valid & self.i_beats.ready),
+            self.i_beats.ready.eq(vacant | (passing & allowed)),
         ]
-        m.d.sync += [have.eq(load | (have & ~(go & (last | final)))), self.wants_bus.eq(have & (is_position | is_table))]
-        with m.If(go):
-            m.d.sync += rest.eq(rest >> 1)
-        with m.If(load):
-            m.d.sync += rest.eq(full)
-        # The code of the shift is 0 for a new beat. What is loaded when there is none does no harm.
-        code, source = Signal(2), Signal(2)
+        alone = ~full[0]  # an item is a beat
+        following = (passing & valid & alone & ~near) | (have & ~last & ~rest[1] & ~near)
+        m.d.sync += [
+            have.eq((vacant & valid) | (have & ~(allowed & (last | final))) | (passing & valid)),
+            vacant.eq(first | ((vacant | (passing & allowed)) & ~valid)),
+            passing.eq((vacant & valid & alone & ~final) | Mux(allowed, following, passing)),
+            self.wants_bus.eq(have & (is_position | is_table)),
+        ]
+        code, source = Signal(2), Signal(2)  # of the shift: 0 for a new beat
         shifts = (8, 32, 64)
         m.d.comb += source.eq(Mux(~have | last, 0, code))
         for target, width in ITEM_BITS.items():
             with m.If(targets[target]):
                 m.d.sync += [full.eq((1 << DATA_BITS // width - 1) - 1), code.eq(shifts.index(width) + 1 if width in shifts else 0)]
-        with m.If(~have | go):
+        with m.If(step):
+            m.d.sync += rest.eq(Mux(~have | last, full, rest >> 1))
             with m.Switch(source):
                 with m.Case(0):
                     m.d.sync += held.eq(self.i_beats.payload.data)
                 for index, width in enumerate(shifts):
                     with m.Case(index + 1):
                         m.d.sync += held.eq(held >> width)
-        with m.If(self.clear):
-            m.d.sync += have.eq(0)
         return held
 
     def _load_bus(self, m, job, go, first, item, address, targets):
@@ -169,16 +170,16 @@ class Loader(wiring.Component):
         groups, load = -(-self.config.rows // LANES), self.load
         odd, group, pass_index, channel = Signal(), Signal(4), Signal(PASS_BITS), Signal(CHANNEL_BITS)
         is_position, is_table = targets[LoadTarget.POSITION], targets[LoadTarget.TABLE]
-        group_ends, pass_ends = Signal(), Signal()
-        m.d.comb += [group_ends.eq(odd & (group == groups - 1)), pass_ends.eq(pass_index == self.config.passes - 1)]
+        group_last, pass_last = Signal(), Signal()  # a cycle late: neither counter moves in two cycles that follow each other
+        m.d.sync += [group_last.eq(group == groups - 1), pass_last.eq(pass_index == self.config.passes - 1)]
         with m.If(go):
             m.d.sync += odd.eq(~odd)
-            with m.If(odd):
-                m.d.sync += group.eq(group + 1)
-            with m.If(group_ends):
-                m.d.sync += [group.eq(0), pass_index.eq(pass_index + 1)]
-                with m.If(pass_ends):
-                    m.d.sync += [pass_index.eq(0), channel.eq(channel + 1)]
+        with m.If(go & odd):
+            m.d.sync += group.eq((group + 1) & ~group_last.replicate(len(group)))
+        with m.If(go & odd & group_last):
+            m.d.sync += pass_index.eq((pass_index + 1) & ~pass_last.replicate(PASS_BITS))
+        with m.If(go & odd & group_last & pass_last):
+            m.d.sync += channel.eq(channel + 1)
         with m.If(first):
             m.d.sync += [odd.eq(0), group.eq(0), pass_index.eq(0), channel.eq(job.address)]
         even_lanes = sum(1 << lane for lane in range(0, LANES, 2))
@@ -186,22 +187,14 @@ class Loader(wiring.Component):
             load.eq(self.pixels),
             load.valid.eq((go & (is_position | is_table)) | self.pixels.valid),
         ]
-        with m.If(is_position & ~self.pixels.valid):
+        with m.If(~self.pixels.valid):
             m.d.sync += [
-                load.kind.eq(LoadKind.POSITION),
+                load.kind.eq(Mux(is_table, LoadKind.TABLE, LoadKind.POSITION)),
                 load.group_0.eq(group),
                 load.lanes.eq(Mux(odd, even_lanes << 1, even_lanes)),
                 load.upper.eq(0),
                 load.token.image.eq(job.image),
                 load.token.pass_index.eq(pass_index),
-                load.token.address.eq(channel),
-                load.data.eq(item),
+                load.token.address.eq(Mux(is_table, address, channel)),
+                load.data.eq(Mux(is_table, Cat(item[:8] for _ in range(LANES)), item)),
             ]
-        with m.If(is_table & ~self.pixels.valid):
-            m.d.sync += [
-                load.kind.eq(LoadKind.TABLE),
-                load.token.address.eq(address),
-                load.data.eq(Cat(item[:8] for _ in range(LANES))),
-            ]
-        with m.If(self.clear):
-            m.d.sync += load.valid.eq(0)

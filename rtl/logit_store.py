@@ -7,7 +7,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from rtl.bus.axi import BEATS_BITS, REQUEST, WRITE_BEAT
-from rtl.logit_memory import BANKS, BEAT_ADDRESS_BITS
+from rtl.logit_memory import BANK_BITS, BANKS, BEAT_ADDRESS_BITS
 
 StoreJob = data.StructLayout({"address": 40, "beats": BEATS_BITS, "items": 16, "image": 1})
 
@@ -24,7 +24,7 @@ class LogitStore(wiring.Component):
 
     Timing
     ------
-    4 cycles for a beat of eight logits, if the writer is ready.
+    3 cycles for a beat of eight logits, if the writer is ready.
     """
 
     def __init__(self):
@@ -44,38 +44,34 @@ class LogitStore(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        beat, left, more = Signal(BEAT_ADDRESS_BITS - 1), Signal(16), Signal()
+        beat, left, last = Signal(BEAT_ADDRESS_BITS - 1), Signal(BEATS_BITS + 1), Signal()  # left: beats after this one, less one
+        idle, read, take, send, wait = Signal(init=1), Signal(), Signal(), Signal(), Signal()  # a flip-flop per state
+        start, sent, ends = Signal(), Signal(), Signal(BANKS)
+        items = self.job.items[:BANK_BITS]
         m.d.comb += [
             self.o_write.payload.address.eq(self.job.address),
             self.o_write.payload.beats.eq(self.job.beats),
             self.logit_address.eq(Cat(beat, self.job.image)),
+            self.o_beats.valid.eq(send),
+            start.eq(idle & self.start & ~self.clear),
+            sent.eq(send & self.o_beats.ready),
+            last.eq(left[-1]),
         ]
-        m.d.sync += [more.eq(left > BANKS), self.done.eq(0)]
-        with m.FSM():
-            with m.State("IDLE"):
-                m.d.sync += [beat.eq(0), left.eq(self.job.items)]
-                with m.If(self.start & ~self.clear):
-                    m.d.sync += self.o_write.valid.eq(1)
-                    m.next = "READ"
-            with m.State("READ"):
-                m.next = "TAKE"
-            with m.State("TAKE"):
-                m.d.sync += [
-                    self.o_beats.payload.data.eq(self.logits),
-                    self.o_beats.payload.strobe.eq(Cat(more | (left > bank) for bank in range(BANKS) for _ in range(2))),
-                    self.o_beats.valid.eq(1),
-                ]
-                m.next = "SEND"
-            with m.State("SEND"):
-                with m.If(self.o_beats.ready):
-                    m.d.sync += [self.o_beats.valid.eq(0), beat.eq(beat + 1), left.eq(left - BANKS)]
-                    m.next = "WAIT"
-                    with m.If(more):
-                        m.next = "READ"
-            with m.State("WAIT"):
-                with m.If(self.write_done):
-                    m.d.sync += self.done.eq(1)
-                    m.next = "IDLE"
-        with m.If(self.o_write.valid & self.o_write.ready):
-            m.d.sync += self.o_write.valid.eq(0)
+        m.d.sync += [
+            ends.eq(Cat(*((items == 0) | (items > bank) for bank in range(BANKS - 1)), items == 0)),  # what the last beat holds
+            idle.eq((idle & ~start) | (wait & self.write_done)),
+            read.eq(start | (sent & ~last)),
+            take.eq(read),
+            send.eq(take | (send & ~self.o_beats.ready)),
+            wait.eq((sent & last) | (wait & ~self.write_done)),
+            self.done.eq(wait & self.write_done),
+            self.o_write.valid.eq(start | (self.o_write.valid & ~self.o_write.ready)),
+        ]
+        with m.If(idle):
+            m.d.sync += [beat.eq(0), left.eq(self.job.beats - 2)]
+        with m.If(sent):
+            m.d.sync += [beat.eq(beat + 1), left.eq(left - 1)]
+        with m.If(take):
+            strobe = Cat(bank.replicate(2) for bank in ends | ~last.replicate(BANKS))
+            m.d.sync += [self.o_beats.payload.data.eq(self.logits), self.o_beats.payload.strobe.eq(strobe)]
         return m

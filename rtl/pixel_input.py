@@ -23,7 +23,7 @@ _SETTLE_CYCLES = 3  # until `idle` of the scatter knows of the last beat
 class PixelInput(wiring.Component):
     """Executes INPUT, one at a time: an image is checked, asked for and scattered before the next instruction is taken.
 
-    66 rows: 1,365 LUT, 1,387 FF (`rtl.flow.estimate`), nearly all of it `PixelTurn`.
+    66 rows: 1,381 LUT, 1,395 FF (`rtl.flow.estimate`), nearly all of it `PixelTurn`.
 
     Parameters
     ----------

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from amaranth import Cat, Module, Mux, Signal
-from amaranth.lib import stream, wiring
+from amaranth import Cat, Module, Mux, ResetInserter, Signal, Value
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from rtl.config import AcceleratorConfig
 from rtl.row_bus import CHANNEL_BITS, LANES, PASS_BITS, LoadBus, LoadKind
+
+#: Where a token lies. ``wraps``: the next one lies in row 0 of the next pass.
+_PLACE = data.StructLayout({"row": 8, "pass_index": PASS_BITS, "wraps": 1})
 
 
 def scatterer_members(item_bits: int) -> dict:
@@ -36,56 +39,65 @@ class PixelSerial(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        row, pass_index, channel = Signal(8), Signal(PASS_BITS), Signal(CHANNEL_BITS)
-        take, held, byte, held_row = Signal(), Signal(), Signal(8), Signal(8)
+        place, channel = Signal(_PLACE, init=self._first), Signal(CHANNEL_BITS)
+        take, held, byte, held_place, held_channel = Signal(), Signal(), Signal(8), Signal(_PLACE), Signal(CHANNEL_BITS)
         m.d.comb += [
             self.i.ready.eq(~self.hold),
             take.eq(self.i.valid & self.i.ready),
             self.o.kind.eq(LoadKind.PIXEL),
             self.o.token.image.eq(self.image),
         ]
-        self._count(m, take, row, pass_index, channel)
-        held_pass, held_channel = Signal.like(pass_index), Signal.like(channel)
+        self._count(m, take, place, channel)
         m.d.sync += [
             held.eq(take),
             byte.eq(self.i.payload),
-            Cat(held_row, held_pass, held_channel).eq(Cat(row, pass_index, channel)),
+            held_place.eq(place),
+            held_channel.eq(channel),
             self.o.valid.eq(held),
-            self.o.group_0.eq(held_row // LANES),
-            self.o.lanes.eq(1 << held_row % LANES),
-            self.o.token.pass_index.eq(held_pass),
+            self.o.group_0.eq(held_place.row // LANES),
+            self.o.lanes.eq(1 << held_place.row % LANES),
+            self.o.token.pass_index.eq(held_place.pass_index),
             self.o.token.address.eq(held_channel),
             self.o.data.eq(Cat(byte for _ in range(LANES))),
         ]
         m.d.sync += self.idle.eq(~(self.i.valid | held | self.o.valid))
-        with m.If(self.clear | self.start):
-            m.d.sync += [held.eq(0), self.o.valid.eq(0)]
-        return m
+        return ResetInserter(self.clear | self.start)(m)
 
-    def _count(self, m, take, row, pass_index, channel):
-        """Row, pass and channel of the next byte. Every grid row begins where the one before it ended."""
-        shape, rows = self.config.shape, self.config.rows
+    @property
+    def _first(self) -> dict[str, int]:
+        pass_index, row = divmod(self.config.shape.first_patch, self.config.rows)
+        return {"row": row, "pass_index": pass_index, "wraps": row == self.config.rows - 1}
+
+    def _count(self, m, take, place, channel):
+        """Place and channel of the next byte. Every grid row begins where the one before it ended. Each counter has a flag beside it, as
+        old as itself, that says where it wraps."""
+        shape = self.config.shape
         line = shape.patch_size * shape.channels
-        first_row, first_pass = divmod(shape.first_patch, rows)[::-1]
-        offset, column, patch_line = Signal(range(max(2, line))), Signal(range(max(2, shape.grid))), Signal(range(max(2, shape.patch_size)))
-        start_row, start_pass = Signal(8, init=first_row), Signal(PASS_BITS, init=first_pass)
-        start_channel, wraps = Signal(CHANNEL_BITS), Signal()
-        next_row, next_pass = Signal(8), Signal(PASS_BITS)
-        m.d.comb += [
-            wraps.eq(row == rows - 1),
-            next_row.eq(Mux(wraps, 0, row + 1)),
-            next_pass.eq(pass_index + wraps),
+        start, following = Signal(_PLACE, init=self._first), Signal(_PLACE)
+        start_channel, next_channel = Signal(CHANNEL_BITS), Signal(CHANNEL_BITS, init=line)
+        wraps_at = (self.config.rows - 2) % self.config.rows
+        # A place stays for a patch line: what follows it may be known one cycle late, but for lines of one byte.
+        m.d["sync" if line > 1 else "comb"] += [
+            following.row.eq(Mux(place.wraps, 0, place.row + 1)),
+            following.pass_index.eq(place.pass_index + place.wraps),
+            following.wraps.eq(place.row == wraps_at),
         ]
+        patch_ends = _cyclic(m, take, line, "offset")
+        line_ends = _cyclic(m, take & patch_ends, shape.grid, "column")
+        row_ends = _cyclic(m, take & patch_ends & line_ends, shape.patch_size, "patch_line")
         with m.If(take):
-            m.d.sync += [offset.eq(offset + 1), channel.eq(channel + 1)]
-            with m.If(offset == line - 1):
-                m.d.sync += [offset.eq(0), channel.eq(start_channel), column.eq(column + 1), row.eq(next_row), pass_index.eq(next_pass)]
-                with m.If(column == shape.grid - 1):
-                    m.d.sync += [column.eq(0), row.eq(start_row), pass_index.eq(start_pass), patch_line.eq(patch_line + 1)]
-                    m.d.sync += [channel.eq(start_channel + line), start_channel.eq(start_channel + line)]
-                    with m.If(patch_line == shape.patch_size - 1):
-                        m.d.sync += [patch_line.eq(0), channel.eq(0), start_channel.eq(0)]
-                        m.d.sync += [row.eq(next_row), pass_index.eq(next_pass), start_row.eq(next_row), start_pass.eq(next_pass)]
-        with m.If(self.clear | self.start):
-            m.d.sync += [signal.eq(0) for signal in (offset, column, patch_line, channel, start_channel)]
-            m.d.sync += [row.eq(first_row), start_row.eq(first_row), pass_index.eq(first_pass), start_pass.eq(first_pass)]
+            m.d.sync += channel.eq(Mux(patch_ends, Mux(line_ends, Mux(row_ends, 0, next_channel), start_channel), channel + 1))
+        with m.If(take & patch_ends):
+            m.d.sync += place.eq(Mux(line_ends & ~row_ends, start, following))
+        with m.If(take & patch_ends & line_ends):
+            m.d.sync += [start_channel.eq(Mux(row_ends, 0, next_channel)), next_channel.eq(Mux(row_ends, line, next_channel + line))]
+            with m.If(row_ends):
+                m.d.sync += start.eq(following)
+
+
+def _cyclic(m: Module, step: Value, length: int, name: str) -> Signal:
+    """Counts steps modulo ``length``. Returns whether the next one is the last of a round: a register."""
+    count, last = Signal(range(length), name=name), Signal(name=f"{name}_last", init=length == 1)
+    with m.If(step):
+        m.d.sync += [count.eq(Mux(last, 0, count + 1)), last.eq(count == (length - 2) % length)]
+    return last

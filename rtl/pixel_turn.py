@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth import Array, Cat, Const, Module, Mux, Signal
+from amaranth import Array, Cat, Const, Module, Mux, ResetInserter, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 
@@ -57,7 +57,7 @@ class PixelTurn(wiring.Component):
 
     Byte x of the line of patch column j lies in bank (x + j) % 16, so that both the 16 bytes of a beat and byte x of all patches lie in
     different banks. Two image lines are held: one is written while the other is read.
-    DeiT at 224: 1,326 LUT (512 of them memory), 1,089 FF (`rtl.flow.estimate`).
+    DeiT at 224: 1,260 LUT (512 of them memory), 1,097 FF (`rtl.flow.estimate`).
 
     Members
     -------
@@ -89,55 +89,44 @@ class PixelTurn(wiring.Component):
         banks = [Memory(shape=8, depth=2 << place_bits, init=[]) for _ in range(LANES)]
         for index, bank in enumerate(banks):
             m.submodules[f"bank_{index}"] = bank
-        written = self._write(m, banks, beats, place_bits, owned)
+        written = self._write(m, banks, beats, place_bits, owned, release)
         moving = self._read(m, banks, place_bits, readable, release)
         m.d.sync += [
             readable.eq((readable | written) & ~release),
             self.idle.eq(~(owned.any() | moving | self.i.valid)),
         ]
-        with m.If(release.any()):
-            m.d.sync += owned.eq(owned & ~release)
-            with m.If(self.i.valid & self.i.ready & self._line_ends):
-                m.d.sync += owned.eq(owned & ~release | self._line_mask)
-        with m.If(self.clear | self.start):
-            m.d.sync += [owned.eq(0), readable.eq(0)]
-        return m
+        return ResetInserter(self.clear | self.start)(m)
 
-    def _write(self, m, banks, beats, place_bits, owned):
+    def _write(self, m, banks, beats, place_bits, owned, release):
         """Beats to banks, turned by their patch column. Returns the lines whose last beat is written in this cycle."""
         part, column, line = Signal(place_bits - 4), Signal(4), Signal()
-        take, ends = Signal(), Signal()
-        mask = Signal(2)
+        part_last, column_last = Signal(init=beats == 1), Signal(init=self.columns == 1)  # they follow their counters
+        take, mask = Signal(), Signal(2)  # mask: the line that ends with what is taken
         m.d.comb += [
             take.eq(self.i.valid & self.i.ready),
-            ends.eq((part == beats - 1) & (column == self.columns - 1)),
-            mask.eq(Cat(~line, line)),
+            mask.eq(Mux(take & part_last & column_last, Cat(~line, line), 0)),
         ]
-        self._line_ends, self._line_mask = ends, mask
-        m.d.sync += self.i.ready.eq(~Mux(line, owned[1], owned[0]) & ~(take & ends) & ~(self.clear | self.start))
+        m.d.sync += [
+            self.i.ready.eq(~Mux(line, owned[1], owned[0]) & ~(take & part_last & column_last)),
+            owned.eq((owned & ~release) | mask),
+        ]
         with m.If(take):
-            m.d.sync += part.eq(part + 1)
-            with m.If(part == beats - 1):
-                m.d.sync += [part.eq(0), column.eq(column + 1)]
-            with m.If(ends):
-                m.d.sync += [column.eq(0), line.eq(~line), owned.eq(owned | mask)]
-        with m.If(self.clear | self.start):
-            m.d.sync += [part.eq(0), column.eq(0), line.eq(0)]
+            m.d.sync += [part.eq(Mux(part_last, 0, part + 1)), part_last.eq(part == (beats - 2) % beats)]
+            with m.If(part_last):
+                m.d.sync += [column.eq(Mux(column_last, 0, column + 1)), column_last.eq(column == (self.columns - 2) % self.columns)]
+                m.d.sync += line.eq(line ^ column_last)
         stages = data.StructLayout({"bytes": DATA_BITS, "valid": 1, "place": place_bits + 1, "lines": 2})
         one, two, three = (Signal(stages, name=f"write_{index}") for index in range(3))
         m.d.sync += [
             one.bytes.eq(self.i.payload),
             one.valid.eq(take),
             one.place.eq(Cat(column, part, line)),
-            one.lines.eq(Mux(take & ends, mask, 0)),
+            one.lines.eq(mask),
             two.eq(one),
             two.bytes.eq(rotate_left(one.bytes, one.place[:2], 1)),
             three.eq(two),
             three.bytes.eq(rotate_left(two.bytes, two.place[2:4], 4)),
         ]
-        with m.If(self.clear | self.start):
-            m.d.sync += [stage.valid.eq(0) for stage in (one, two, three)]
-            m.d.sync += [stage.lines.eq(0) for stage in (one, two, three)]
         for index, bank in enumerate(banks):
             port = bank.write_port()
             m.d.comb += [port.addr.eq(three.place), port.data.eq(three.bytes.word_select(index, 8)), port.en.eq(three.valid)]
@@ -149,39 +138,36 @@ class PixelTurn(wiring.Component):
         rows = parts(self.config)
         x, line, patch_line, base = Signal(range(self.line)), Signal(), Signal(range(shape.patch_size)), Signal(range(len(rows)))
         channel, first_channel, next_channel = Signal(CHANNEL_BITS), Signal(CHANNEL_BITS), Signal(CHANNEL_BITS)
-        at, next_at = Signal(range(len(rows))), Signal(range(len(rows)))
-        read, x_ends, finish, leaving = Signal(), Signal(), Signal(), Signal(2)
-        part, final = Signal(Part), Signal()
+        at, next_at, next_base = Signal(range(len(rows))), Signal(range(len(rows))), Signal(range(len(rows)))
+        read, ready, x_ends, finish, leaving = Signal(), Signal(), Signal(), Signal(), Signal(2)
+        part, final, last_line = Signal(Part), Signal(), Signal()
         table = Array(Const(Part.const(row).as_bits(), Part.size) for row in rows)
         m.d.comb += [
             part.eq(table[at]),
-            read.eq(Mux(line, readable[1], readable[0]) & ~self.hold),
+            read.eq(ready & ~self.hold),
             finish.eq(read & x_ends & final),
             release.eq(leaving),
         ]
-        # These change when a part or a line ends, and are needed when the next one does, at least 16 cycles later.
+        # These change when a part or a line ends, and are needed when the next one does, at least 16 cycles later: `next` is after a part.
         m.d.sync += [
             final.eq(part.final),
-            next_channel.eq(first_channel + self.line),
-            next_at.eq(at + 1),
+            last_line.eq(patch_line == shape.patch_size - 1),
+            next_base.eq(at + 1),
+            next_at.eq(Mux(final & ~last_line, base, next_base)),
+            next_channel.eq(Mux(final, Mux(last_line, 0, first_channel + self.line), first_channel)),
+        ]
+        m.d.sync += [
+            ready.eq(Mux(line ^ finish, readable[1], readable[0])),
             leaving.eq(Mux(finish, Cat(~line, line), 0)),  # a line is free when its last bytes have left the banks
         ]
         with m.If(read):
-            m.d.sync += [x.eq(x + 1), x_ends.eq(x == self.line - 2), channel.eq(channel + 1)]
+            m.d.sync += [x.eq(Mux(x_ends, 0, x + 1)), x_ends.eq(x == self.line - 2), channel.eq(Mux(x_ends, next_channel, channel + 1))]
             with m.If(x_ends):
-                m.d.sync += [x.eq(0), channel.eq(first_channel), at.eq(next_at)]
+                m.d.sync += at.eq(next_at)
         with m.If(finish):
-            m.d.sync += [
-                line.eq(~line),
-                at.eq(base),
-                channel.eq(next_channel),
-                first_channel.eq(next_channel),
-                patch_line.eq(patch_line + 1),
-            ]
-            with m.If(patch_line == shape.patch_size - 1):
-                m.d.sync += [patch_line.eq(0), channel.eq(0), first_channel.eq(0), base.eq(next_at), at.eq(next_at)]
-        with m.If(self.clear | self.start):
-            m.d.sync += [signal.eq(0) for signal in (x, x_ends, line, patch_line, base, channel, first_channel, at, leaving)]
+            m.d.sync += [line.eq(~line), first_channel.eq(next_channel), patch_line.eq(Mux(last_line, 0, patch_line + 1))]
+            with m.If(last_line):
+                m.d.sync += base.eq(next_base)
         return self._turn(m, banks, place_bits, read, Cat(x, Const(0, 4))[: place_bits + 8], line, channel, part)
 
     def _turn(self, m, banks, place_bits, read, x, line, channel, part):
@@ -209,8 +195,6 @@ class PixelTurn(wiring.Component):
         ]
         for place, port in zip(places, ports, strict=True):
             m.d.comb += port.addr.eq(Cat(place, high))
-        with m.If(self.clear | self.start):
-            m.d.sync += [stage.valid.eq(0) for stage in (one, two, three, four)]
         m.d.comb += [
             self.o.valid.eq(four.valid),
             self.o.kind.eq(LoadKind.PIXEL),

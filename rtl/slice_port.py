@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth import Cat, Module, Signal, unsigned
+from amaranth import Cat, Module, Mux, Signal, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -59,32 +59,35 @@ class SlicePort(wiring.Component):
 
     def _jobs(self, m, item, final, active):
         """The job at work, and the next one."""
-        waiting, waiting_final = Signal(), Signal()
+        taken, waiting, single = Signal(), Signal(), Signal(reset_less=True)  # a job just came; it may begin; it is one slice
         items, place = Signal(16), Signal(16)
-        left, address = Signal(16), Signal(16)
-        take, move = Signal(), Signal()
+        beyond, left = Signal(17, reset_less=True), Signal(17)  # slices after the next one, less one: below zero if the next is the last
+        address = Signal(16)
+        take, move, ends = Signal(), Signal(), Signal()
         m.d.comb += [
             take.eq(self.i.valid & self.i.ready),
-            move.eq(waiting & (~active | (item & final))),
+            ends.eq(item & final),
+            move.eq(waiting & (~active | ends)),
         ]
-        m.d.sync += self.i.ready.eq(~waiting & ~self.o_read.valid & ~take)
-        with m.If(self.o_read.ready):
-            m.d.sync += self.o_read.valid.eq(0)
+        m.d.sync += [
+            self.i.ready.eq(~(waiting | taken | self.o_read.valid | take)),
+            self.o_read.valid.eq(take | (self.o_read.valid & ~self.o_read.ready)),
+            taken.eq(take),
+            waiting.eq(taken | (waiting & ~move)),
+            beyond.eq(items - 3),
+            single.eq(items == 1),
+            active.eq(move | (active & ~ends)),
+            self.write.valid.eq(item),
+            self.write.address.eq(address),
+            self.done.eq(ends),
+        ]
         with m.If(take):
             job = self.i.payload
-            m.d.sync += [
-                self.o_read.payload.eq(job.request),
-                self.o_read.valid.eq(1),
-                items.eq(job.items),
-                place.eq(job.place),
-                waiting_final.eq(job.items == 1),
-                waiting.eq(1),
-            ]
+            m.d.sync += [self.o_read.payload.eq(job.request), items.eq(job.items), place.eq(job.place)]
         with m.If(item):
-            m.d.sync += [left.eq(left - 1), address.eq(address + 1), final.eq(left == 2), active.eq(~final)]
+            m.d.sync += [left.eq(left - 1), address.eq(address + 1), final.eq(left[-1])]
         with m.If(move):
-            m.d.sync += [left.eq(items), address.eq(place), final.eq(waiting_final), active.eq(1), waiting.eq(0)]
-        m.d.sync += [self.write.valid.eq(item), self.write.address.eq(address), self.done.eq(item & final)]
+            m.d.sync += [left.eq(beyond), address.eq(place), final.eq(single)]
 
     def _join(self, m, item):
         """Several beats to a slice, or one. Beats come in order and only for jobs that were taken long before: no need to hold them."""
@@ -99,19 +102,18 @@ class SlicePort(wiring.Component):
     def _cut(self, m, item, final, active):
         """Several slices to a beat; what is left of a job's last beat is dropped."""
         count = DATA_BITS // self.item_bits
-        phase, last = Signal(range(count)), Signal()
+        rest, last = Signal(count - 1), Signal()  # a one per slice after this one
         held, have = Signal(DATA_BITS), Signal()
         load = Signal()
         m.d.comb += [
-            last.eq(phase == count - 1),
+            last.eq(~rest[0]),
             item.eq(have),
             self.i_beats.ready.eq(active & (~have | (last & ~final))),
             load.eq(self.i_beats.ready & self.i_beats.valid),
         ]
-        m.d.sync += self.write.data.eq(held)
-        with m.If(have):
-            m.d.sync += [held.eq(held[self.item_bits :]), phase.eq(phase + 1)]
-            with m.If(last | final):
-                m.d.sync += have.eq(0)
-        with m.If(load):
-            m.d.sync += [held.eq(self.i_beats.payload.data), have.eq(1), phase.eq(0)]
+        m.d.sync += [
+            self.write.data.eq(held),
+            have.eq(load | (have & ~last & ~final)),
+            rest.eq(Mux(load, (1 << count - 1) - 1, rest >> 1)),
+            held.eq(Mux(load, self.i_beats.payload.data, held >> self.item_bits)),
+        ]

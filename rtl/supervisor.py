@@ -36,7 +36,7 @@ class Supervisor(wiring.Component):
     `start` follows the register write by 3 cycles, or by `settle` + 3 after a reset, an error or a clear: what was in flight in the rows
     then has come out. An error stops the machine three cycles after it is seen: `clear` stays high until the next
     start, so nothing is fetched, transferred or computed any more.
-    The watchdog counts cycles in which nothing is fetched, moved, computed or posted.
+    The watchdog counts cycles in which nothing is fetched, moved, computed or posted. Events are counted one cycle late.
     """
 
     def __init__(self, config: AcceleratorConfig, settle: int):
@@ -71,9 +71,9 @@ class Supervisor(wiring.Component):
         wiring.connect(m, wiring.flipped(self.bus), registers.bus)
         commands = registers.commands
         busy, running, halted = Signal(), Signal(), Signal(init=1)
-        starting, dirty, hold = Signal(2), Signal(init=1), Signal(range(self.settle + 1))
+        starting, dirty, holding, left = Signal(2), Signal(init=1), Signal(), Signal(range(-1, self.settle))  # left: below zero at the end
         stop = self._errors(m, registers, running, commands)
-        m.d.sync += starting.eq(Cat(hold == 1, starting[0]))
+        m.d.sync += [starting.eq(Cat(holding & left[-1], starting[0])), left.eq(left - 1)]
         m.d.comb += [
             self.interrupt.eq(registers.irq),
             self.start.eq(starting[1]),
@@ -85,14 +85,14 @@ class Supervisor(wiring.Component):
         for name in ("weights", "image", "result"):
             m.d.comb += self.windows[name].eq(commands.windows[name])
         m.d.comb += self.program.eq(commands.windows.program)
-        with m.If(hold != 0):
-            m.d.sync += hold.eq(hold - 1)
+        with m.If(left[-1]):
+            m.d.sync += holding.eq(0)
         with m.If(commands.start):
-            m.d.sync += [busy.eq(1), halted.eq(1), dirty.eq(0), hold.eq(Mux(dirty, self.settle, 1))]
+            m.d.sync += [busy.eq(1), halted.eq(1), dirty.eq(0), holding.eq(1), left.eq(Mux(dirty, self.settle - 2, -1))]
         with m.If(starting[0]):
             m.d.sync += halted.eq(0)
         with m.If((self.done & running) | stop | commands.clear):
-            m.d.sync += [busy.eq(0), halted.eq(1), hold.eq(0)]
+            m.d.sync += [busy.eq(0), halted.eq(1), holding.eq(0)]
         with m.If(stop | commands.clear):
             m.d.sync += dirty.eq(1)
         self._events(m, registers.state.events)
@@ -101,11 +101,13 @@ class Supervisor(wiring.Component):
     def _errors(self, m, registers, running, commands):
         """The error that stops the machine in this cycle, if any. Bus errors come before what they cause."""
         limit, idle = commands.watchdog_limit, Signal(32)
-        moving, late = Signal(), Signal()
+        moving, enabled, exceeded, late = Signal(), Signal(), Signal(), Signal()
         m.d.sync += [
             moving.eq(self.fetched | self.transfer | self.array_active | self.attention_busy | ~running),
             idle.eq(Mux(moving, 0, idle + 1)),
-            late.eq((limit != 0) & (idle >= limit) & ~moving),
+            exceeded.eq((idle >= limit) & ~moving),
+            enabled.eq(limit != 0),
+            late.eq(exceeded & enabled),
         ]
         report, waits = registers.state.report, Signal(Blocked)
         order = (self.blocked_1, self.blocked_2, self.blocked_3, self.blocked_4)
@@ -141,9 +143,9 @@ class Supervisor(wiring.Component):
         return found
 
     def _events(self, m, events):
-        """The counters' inputs. An idle array is charged to the attention when that works, else to what it waits for."""
+        """The counters' inputs, registers. An idle array is charged to the attention when that works, else to what it waits for."""
         waiting = self.blocked_1.waiting & ~self.array_active
-        m.d.comb += [
+        m.d.sync += [
             events.stall_weights.eq(waiting & ~self.attention_busy),
             events.stall_attention.eq(waiting & self.attention_busy),
             events.stall_hazard.eq(self.array_hazard),

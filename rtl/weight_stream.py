@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth import Cat, Module, ResetInserter, Signal, unsigned
+from amaranth import Cat, Module, Mux, ResetInserter, Signal, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -35,8 +35,8 @@ class WeightStream(wiring.Component):
 
     Timing
     ------
-    Instruction taken in cycle t: requests offered in t + 5 * ports + 3, if no port is two instructions behind.
-    Post 3 cycles after the last write. Three ports of 256 bits: 327 LUT, 2,334 FF; stages of at most 3 LUT levels.
+    Instruction taken in cycle t: requests offered in t + 5 * ports + 4, if no port is two instructions behind.
+    Post 3 cycles after the last write. Three ports of 256 bits: 403 LUT, 2,393 FF; stages of at most 2 LUT levels and a carry.
     """
 
     def __init__(self, config: AcceleratorConfig):
@@ -79,30 +79,34 @@ class WeightStream(wiring.Component):
         offset, beats = Signal(32 + 2), Signal(BEATS_BITS)
         addresses = [Signal(ADDRESS_BITS, name=f"address_{index}") for index in range(len(ports))]
         m.submodules.check = check = TransferCheck()
-        ready = Signal()
+        ready, take, more, offer = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
             self.i.ready.eq(ready),
             check.window.eq(self.window),
             check.offset.eq(offset),
             check.beats.eq(beats),
-            start.eq(checked & Cat(one.i.ready for one in ports).all()),
+            take.eq(self.i.valid & ready),
+            more.eq(step[-1] & ~port[-1]),
         ]
+        willing = Cat(one.i.ready for one in ports).all()
         m.d.sync += [
-            ready.eq(~held & (self.error == 0) & ~(self.i.valid & ready)),
+            start.eq(checked & willing & ~start),  # a port stays ready until a job comes
+            offer.eq(checked & willing & ~start & inside & known),
+            ready.eq(~held & (self.error == 0) & ~take),
+            held.eq(take | (held & ~start)),
+            checked.eq((step[-1] & port[-1]) | (checked & ~start)),
+            step.eq(Cat(take | more, step)),
+            known.eq(taken.opcode == isa.Opcode.STREAM),
             beats.eq(_beats(fields.items, self.config.slice_inputs)),
         ]
-        with m.If(self.i.valid & ready):
+        with m.If(take):
             taken_fields = data.View(_STREAM, self.i.payload.payload[: _STREAM.size])
-            m.d.sync += [taken.eq(self.i.payload), held.eq(1), inside.eq(1), port.eq(1), step.eq(1), offset.eq(taken_fields.offset)]
-        with m.If(held):
-            m.d.sync += step.eq(step << 1)
+            m.d.sync += [taken.eq(self.i.payload), inside.eq(1), port.eq(1), offset.eq(taken_fields.offset)]
         with m.If(step[-1]):
             m.d.sync += [
-                step.eq(~port[-1]),
                 port.eq(port << 1),
                 offset.eq(offset + fields.stride),
                 inside.eq(inside & check.inside & ~offset[32:].any()),
-                checked.eq(port[-1]),
             ]
             for index, address in enumerate(addresses):
                 with m.If(port[index]):
@@ -110,21 +114,16 @@ class WeightStream(wiring.Component):
         for index, one in enumerate(ports):
             job = one.i.payload
             m.d.comb += [
-                one.i.valid.eq(start & inside & known),
+                one.i.valid.eq(offer),
                 job.request.address.eq(addresses[index]),
                 job.request.beats.eq(beats),
                 job.items.eq(fields.items),
                 job.place.eq(fields.address),
             ]
-        with m.If(start):
-            m.d.sync += [held.eq(0), checked.eq(0)]
-        with m.If(checked & ~inside):
-            m.d.sync += self.error.eq(DmaError.WINDOW_OVERRUN)
-        m.d.sync += known.eq(taken.opcode == isa.Opcode.STREAM)
-        with m.If(checked & ~known):
-            m.d.sync += self.error.eq(DmaError.BAD_INSTRUCTION)
+        with m.If(checked & ~(inside & known)):
+            m.d.sync += self.error.eq(Mux(known, DmaError.WINDOW_OVERRUN, DmaError.BAD_INSTRUCTION))
         with m.If(self.clear):
-            m.d.sync += [held.eq(0), step.eq(0), checked.eq(0), self.error.eq(DmaError.NONE), ready.eq(0)]
+            m.d.sync += [held.eq(0), step.eq(0), checked.eq(0), self.error.eq(DmaError.NONE), ready.eq(0), start.eq(0), offer.eq(0)]
 
     def _post(self, m, ports, taken, start):
         """Posts in order: once every port has finished an instruction."""

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from amaranth import Module, Mux, Signal
 from amaranth.lib import stream, wiring
-from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
 
 from rtl.bus.axi import BURST_BEATS, OKAY, REQUEST, WRITE_BEAT, AxiWrite
@@ -55,9 +54,9 @@ class AxiWriter(wiring.Component):
 
     Timing
     ------
-    Request taken in cycle t: ``aw.valid`` in t + 5; first beat taken from ``i`` in t + 5 at the earliest, on ``w`` one cycle later.
-    One beat per cycle within a request. ``done`` is high in the cycle after the last response was taken; the next request can be taken
-    one cycle later. ``error`` rises the cycle after the response that failed.
+    Request taken in cycle t: ``aw.valid`` in t + 5; first beat taken from ``i`` in t + 6 at the earliest, on ``w`` one cycle later.
+    One beat per cycle within a request; the data of at most two bursts is owed. ``done`` is high two cycles after the last response was
+    taken; the next request can be taken one cycle later. ``error`` rises the cycle after the response that failed.
 
     Raises
     ------
@@ -82,71 +81,79 @@ class AxiWriter(wiring.Component):
         m = Module()
         aw, b = self.axi.aw, self.axi.b
         splitter = m.submodules.splitter = BurstSplitter()
-        lengths = m.submodules.lengths = SyncFIFO(width=4, depth=self.config.bursts)  # of bursts that still need data
-
         busy = Signal()
         draining = Signal()  # after clear, until nothing is outstanding
-        halted = Signal()
-        issue = Signal()
+        halted = Signal()  # draining, or an error
+        issue, issued, allowed = Signal(), Signal(), Signal()
         outstanding = Signal(range(self.config.bursts + 1))  # bursts asked for without a response
-        finished = Signal()
+        waiting = Signal()  # a burst's data comes after that of the one at work
+        silent, drained, finished = Signal(), Signal(), Signal()
         m.d.comb += [
-            halted.eq(self.error | self.clear | draining),
             b.ready.eq(1),
-            finished.eq(busy & ~splitter.busy & (outstanding == 0)),
-            self.done.eq(finished & ~halted),
+            silent.eq(~issued & (outstanding == 0)),
+            self.done.eq(finished),
             # Requests
             splitter.i_request.payload.eq(self.i_request.payload),
-            splitter.i_request.valid.eq(self.i_request.valid & self.i_request.ready),
+            splitter.i_request.valid.eq(self.i_request.valid & ~busy),  # dropped while halted
             self.i_request.ready.eq(~busy & ~halted),
             splitter.stop.eq(halted),
-            # Bursts
-            issue.eq(splitter.o.valid & ~halted & (outstanding != self.config.bursts) & (~aw.valid | aw.ready)),
+            # Bursts: the next one comes `CYCLES` later, when this one is counted
+            issue.eq(splitter.o.valid & ~halted & allowed & (~aw.valid | aw.ready)),
             splitter.o.ready.eq(issue),
-            lengths.w_en.eq(issue),
-            lengths.w_data.eq(splitter.o.p.beats - 1),
-            self.idle.eq(~busy & (outstanding == 0) & ~draining),
+            self.idle.eq(~busy & silent & ~draining),
+        ]
+        m.d.sync += [
+            allowed.eq((outstanding != self.config.bursts) & ~waiting),
+            issued.eq(issue),
+            outstanding.eq(outstanding + Mux(issued == b.valid, 0, Mux(b.valid, -1, 1))),
+            finished.eq(busy & ~splitter.busy & silent & ~(finished | halted | self.clear)),
+            drained.eq(draining & silent & ~drained),
+            busy.eq((busy | self.i_request.valid) & ~(finished | halted)),
         ]
         with m.If(issue):
             m.d.sync += [aw.p.addr.eq(splitter.o.p.address), aw.p.len.eq(splitter.o.p.beats - 1), aw.valid.eq(1)]
         with m.Elif(aw.ready):
             m.d.sync += aw.valid.eq(0)
-        self.observed = {"outstanding": outstanding, "lengths": lengths, "part": splitter.o}  # for proofs
-        m.d.sync += outstanding.eq(outstanding + issue - b.valid)
 
-        self._elaborate_data(m, lengths, halted)
-        with m.If(self.i_request.valid & self.i_request.ready):
-            m.d.sync += busy.eq(1)
-        with m.If(finished | halted):
-            m.d.sync += busy.eq(0)
-        with m.If(b.valid & (b.p.resp != OKAY) & ~draining):
-            m.d.sync += self.error.eq(1)
-        with m.If(draining & (outstanding == 0)):
-            m.d.sync += draining.eq(0)
-        with m.If(self.clear):
-            m.d.sync += [draining.eq(1), self.error.eq(0)]
+        working = self._elaborate_data(m, splitter.o.p.beats, issue, waiting, halted)
+        failed = b.valid & (b.p.resp != OKAY) & ~draining
+        m.d.sync += [
+            draining.eq(self.clear | (draining & ~drained)),
+            halted.eq(self.clear | failed | (halted & ~drained)),
+            self.error.eq(~self.clear & (failed | self.error)),
+        ]
+        counts = {"outstanding": outstanding + issued, "open": working + waiting, "overrun": issue & waiting}
+        states = ~(self.error & draining), halted == (self.error | draining), ~drained | (draining & silent)
+        laws = *states, ~allowed | ~waiting | issued, ~waiting | working | issued
+        self.observed = {**counts, "part": splitter.o, "laws": laws}  # for proofs
         return m
 
-    def _elaborate_data(self, m: Module, lengths: SyncFIFO, halted: Signal) -> None:
+    def _elaborate_data(self, m: Module, beats, issue: Signal, waiting: Signal, halted: Signal) -> Signal:
+        """The burst whose data is sent, and the one that waits. Returns whether there is one at work."""
         w = self.axi.w
-        count = Signal(range(BURST_BEATS))  # beats of the burst that went to the register
-        last = Signal()
-        move = Signal()
-        vacant = Signal()
+        working, last, next_last = Signal(), Signal(), Signal()
+        left, next_left = Signal(range(BURST_BEATS)), Signal(range(BURST_BEATS))  # beats after this one
+        move, renew, vacant = Signal(), Signal(), Signal()
         m.d.comb += [
-            vacant.eq(lengths.r_rdy & (~w.valid | w.ready)),
+            vacant.eq(working & (~w.valid | w.ready)),
             self.i.ready.eq(vacant & ~halted),
             move.eq(vacant & (self.i.valid | halted)),
-            last.eq(count == lengths.r_data),
-            lengths.r_en.eq(move & last),
+            renew.eq(~working | (move & last)),
         ]
+        m.d.sync += [working.eq(waiting | ~renew), waiting.eq(issue | (waiting & ~renew))]
+        with m.If(issue):
+            m.d.sync += [next_left.eq(beats - 1), next_last.eq(beats == 1)]
         with m.If(move):
             m.d.sync += [
                 w.p.data.eq(self.i.p.data),
                 w.p.strb.eq(Mux(halted, 0, self.i.p.strobe)),
                 w.p.last.eq(last),
                 w.valid.eq(1),
-                count.eq(Mux(last, 0, count + 1)),
+                left.eq(left - 1),
+                last.eq(left == 1),
             ]
         with m.Elif(w.ready):
             m.d.sync += w.valid.eq(0)
+        with m.If(renew):
+            m.d.sync += [left.eq(next_left), last.eq(next_last)]
+        return working

@@ -42,48 +42,48 @@ class BurstSplitter(wiring.Component):
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        left, rest = Signal(BEATS_BITS), Signal(BEATS_BITS)
+        left, rest = Signal(BEATS_BITS + 1, init=-1), Signal(BEATS_BITS)  # beats of the request less one: below zero if there are none
         low = Signal(_BURST_SHIFT)  # beat within 256 bytes
         high = Signal(ADDRESS_BITS - _BEAT_SHIFT - _BURST_SHIFT)
         room = Signal(range(BURST_BEATS + 1))
-        step = Signal(3)  # the three steps, one bit each
-        take, empty = Signal(), Signal()
+        idle, step = Signal(init=1), Signal(3)  # the three steps, one bit each
+        take, more, empty = Signal(), Signal(), Signal()
+        final = self.o.p.final
         m.d.comb += [
             self.o.p.address.eq(Cat(Const(0, _BEAT_SHIFT), low, high)),
-            self.i_request.ready.eq(~self.busy),
+            self.i_request.ready.eq(idle),
+            self.busy.eq(~idle),
             take.eq(self.o.valid & self.o.ready),
+            more.eq(take & ~final),
+            empty.eq(left[-1]),
         ]
         m.d.sync += [
-            step.eq(step << 1),
-            empty.eq(left == 0),
             room.eq(BURST_BEATS - low),
-            self.o.p.final.eq(left <= room),
-            rest.eq(left - room),
+            Cat(rest, final).eq(left - room),  # one below zero: this burst is the last
+            step.eq(Cat((idle & self.i_request.valid) | more, step)),
+            idle.eq((idle & ~self.i_request.valid) | (step[2] & empty) | (take & final)),
+            self.o.valid.eq((step[2] & ~empty) | (self.o.valid & ~take)),
         ]
         with m.If(step[2]):
-            m.d.sync += [self.o.p.beats.eq(Mux(self.o.p.final, left, room)), self.o.valid.eq(~empty), self.busy.eq(~empty)]
+            m.d.sync += self.o.p.beats.eq(Mux(final, left[:_BURST_SHIFT] + 1, room))
         with m.If(take):
-            m.d.sync += [left.eq(rest), low.eq(0), high.eq(high + 1), self.o.valid.eq(0), self.busy.eq(~self.o.p.final)]
-            m.d.sync += step.eq(~self.o.p.final)
-        with m.If(~self.busy):
+            m.d.sync += [left.eq(rest), low.eq(0), high.eq(high + 1)]
+        with m.If(idle):
             request = self.i_request.p
-            m.d.sync += [left.eq(request.beats), Cat(low, high).eq(request.address[_BEAT_SHIFT:]), self.busy.eq(self.i_request.valid)]
-            m.d.sync += step.eq(self.i_request.valid)
+            m.d.sync += [left.eq(request.beats - 1), Cat(low, high).eq(request.address[_BEAT_SHIFT:])]
         with m.If(self.stop):
-            m.d.sync += [self.o.valid.eq(0), self.busy.eq(0), step.eq(0)]
+            m.d.sync += [self.o.valid.eq(0), idle.eq(1), step.eq(0)]
         if platform == "formal":
-            self._laws(m, left, rest, low, room, step, empty)
+            self._laws(m, idle, left, rest, low, room, step)
         return m
 
-    def _laws(self, m: Module, left, rest, low, room, step, empty) -> None:
+    def _laws(self, m: Module, idle, left, rest, low, room, step) -> None:
         """What holds in every state, for proofs by induction."""
-        later, known = step[1:].any() | self.o.valid, step[2] | self.o.valid
+        later, known, final = step[1:].any() | self.o.valid, step[2] | self.o.valid, self.o.p.final
         m.d.comb += [
-            Assert(self.busy == (step.any() | self.o.valid)),
-            Assert(step[0] + step[1] + step[2] + self.o.valid <= 1),
-            Assert(~later | (empty == (left == 0))),
-            Assert(~self.o.valid | ~empty),
+            Assert(idle + step[0] + step[1] + step[2] + self.o.valid == 1),
+            Assert(~self.o.valid | ~left[-1]),
             Assert(~later | (room == BURST_BEATS - low)),
-            Assert(~known | ((self.o.p.final == (left <= room)) & (rest == (left - room)[:BEATS_BITS]))),
-            Assert(~self.o.valid | (self.o.p.beats == Mux(self.o.p.final, left, room))),
+            Assert(~(known & ~left[-1]) | ((final == (left < room)) & (final | (rest == left - room)))),
+            Assert(~self.o.valid | (self.o.p.beats == Mux(final, left + 1, room))),
         ]

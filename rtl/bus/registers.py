@@ -38,6 +38,15 @@ STATE = data.StructLayout({"busy": 1, "done": 1, "error": 1, "report": ERROR_REP
 """What the machine tells the driver: ``done`` and ``error`` are pulses, ``report`` is read together with ``error``."""
 
 
+#: Of a register's word address: one more than the last register's, so that all ones name none.
+_INDEX_BITS = (max(register.offset for register in REGISTERS) // 4 + 1).bit_length()
+
+
+def _index(address: Value) -> Value:
+    """The word address; all ones beyond the registers. So each register is told by one LUT."""
+    return address[2 : 2 + _INDEX_BITS] | address[2 + _INDEX_BITS :].any().replicate(_INDEX_BITS)
+
+
 @dataclass(frozen=True, kw_only=True)
 class ControlRegistersConfig:
     """The machine's parameters, as the driver reads them in the CONFIG words."""
@@ -103,7 +112,7 @@ class ControlRegisters(wiring.Component):
         return m
 
     def _elaborate_status(self, m: Module) -> dict[str, Value]:
-        """Done, error and its report. Writes clear them in ``_elaborate_write``, through ``_forget_done`` and ``_forget_error``."""
+        """Done, error and its report. Writes clear them through the strobes ``_forget_done`` and ``_forget_error``."""
         state = self.state
         done, error, report = Signal(), Signal(), Signal(ERROR_REPORT)
         self._forget_done, self._forget_error = Signal(), Signal()
@@ -139,25 +148,24 @@ class ControlRegisters(wiring.Component):
         """Address, one flip-flop per register that it names, the words in threes, all of them: a stage each."""
         ar, r = self.bus.ar, self.bus.r
         busy, stage = Signal(), Signal(3)
-        address = Signal(OFFSET_BITS - 2)
+        address = Signal(_INDEX_BITS)
         m.d.comb += ar.ready.eq(~busy)
         taken = ar.valid & ar.ready
         m.d.sync += stage.eq(Cat(taken, stage))
         self.observed = {"busy": busy, "stage": stage}  # for proofs
         with m.If(taken):
-            m.d.sync += [busy.eq(1), address.eq(ar.p.addr[2:])]
+            m.d.sync += [busy.eq(1), address.eq(_index(ar.p.addr))]
         with m.If(r.ready & r.valid):
             m.d.sync += [r.valid.eq(0), busy.eq(0)]
         hits = self._decode(m, address, "read_hit")
-        found, partial = Signal(), []
-        m.d.sync += found.eq(Cat(hits).any())
+        found, partial = Signal(len(REGISTERS[::3])), []
         for first in range(0, len(REGISTERS), 3):
             chosen = Signal(WORD_BITS, name=f"read_{first}")
             terms = [Mux(hits[first + k], words[register.name], 0) for k, register in enumerate(REGISTERS[first : first + 3])]
-            m.d.sync += chosen.eq(reduce(or_, terms))
+            m.d.sync += [chosen.eq(reduce(or_, terms)), found[first // 3].eq(Cat(hits[first : first + 3]).any())]
             partial.append(chosen)
         with m.If(stage[2]):
-            m.d.sync += [r.valid.eq(1), r.p.data.eq(reduce(or_, partial)), r.p.resp.eq(Mux(found, OKAY, SLAVE_ERROR))]
+            m.d.sync += [r.valid.eq(1), r.p.data.eq(reduce(or_, partial)), r.p.resp.eq(Mux(found.any(), OKAY, SLAVE_ERROR))]
 
     def _decode(self, m: Module, address: Signal, name: str) -> list[Signal]:
         hits = [Signal(name=f"{name}_{register.name}") for register in REGISTERS]
@@ -166,39 +174,41 @@ class ControlRegisters(wiring.Component):
 
     def _elaborate_write(self, m: Module, words: dict[str, Value]) -> None:
         aw, w, b = self.bus.aw, self.bus.w, self.bus.b
-        held_address, held_data, decoded, act = Signal(), Signal(), Signal(), Signal()
-        address = Signal(OFFSET_BITS - 2)
+        held_address, held_data, decoded, act, acting = Signal(), Signal(), Signal(), Signal(), Signal()
+        address = Signal(_INDEX_BITS)
         value, enable = Signal(WORD_BITS), Signal(WORD_BITS)
         m.d.comb += [aw.ready.eq(~held_address), w.ready.eq(~held_data)]
         with m.If(aw.valid & aw.ready):
-            m.d.sync += [held_address.eq(1), address.eq(aw.p.addr[2:])]
+            m.d.sync += [held_address.eq(1), address.eq(_index(aw.p.addr))]
         with m.If(w.valid & w.ready):
             m.d.sync += [held_data.eq(1), value.eq(w.p.data), enable.eq(Cat(bit.replicate(8) for bit in w.p.strb))]
         with m.If(b.ready):
             m.d.sync += b.valid.eq(0)
         m.d.sync += [self.commands.start.eq(0), self.commands.clear.eq(0)]
         hits = self._decode(m, address, "write_hit")
-        m.d.sync += [decoded.eq(held_address & ~act), act.eq(decoded & held_data & (~b.valid | b.ready) & ~act)]
-        # Whether the write is allowed is settled one cycle before it acts, for answer and register alike.
-        fine, locked = Signal(), Signal()
-        refusing = {Access.RO: Const(1), Access.RW_LOCKED: self.state.busy}
-        allowed = Cat(hit & ~refusing.get(register.access, Const(0)) for hit, register in zip(hits, REGISTERS, strict=True))
-        m.d.sync += [fine.eq(allowed.any()), locked.eq(self.state.busy)]
+        m.d.comb += acting.eq(decoded & held_data & (~b.valid | b.ready) & ~act)
+        m.d.sync += [decoded.eq(held_address & ~act), act.eq(acting)]
+        # Whether a write is allowed is settled one cycle before it acts, for answer and register alike: a strobe for each register.
+        fine, allowed = Signal(), []
+        for hit, register in zip(hits, REGISTERS, strict=True):
+            if register.access is not Access.RO:
+                allowed.append(hit & ~self.state.busy if register.access is Access.RW_LOCKED else hit)
+                self._elaborate_write_of(m, register, words[register.name], value, enable, acting & allowed[-1])
+        m.d.sync += fine.eq(Cat(allowed).any())
         with m.If(act):
             m.d.sync += [held_address.eq(0), held_data.eq(0), decoded.eq(0), b.valid.eq(1), b.p.resp.eq(Mux(fine, OKAY, SLAVE_ERROR))]
-            for hit, register in zip(hits, REGISTERS, strict=True):
-                with m.If(hit):
-                    self._elaborate_write_of(m, register, words[register.name], value, enable, locked)
 
-    def _elaborate_write_of(self, m: Module, register: Register, word: Value, value: Signal, enable: Signal, locked: Signal) -> None:
-        ones = value & enable
+    def _elaborate_write_of(self, m: Module, register: Register, word: Value, value: Signal, enable: Signal, next_strobe: Value) -> None:
+        strobe, ones = Signal(name=f"write_{register.name}"), value & enable
+        m.d.sync += strobe.eq(next_strobe)
         if register.access in (Access.RW, Access.RW_LOCKED):
-            with m.If(~locked if register.access is Access.RW_LOCKED else Const(1)):
+            with m.If(strobe):
                 mixed = (value & enable) | (word & ~enable)
                 m.d.sync += word.eq(mixed[: register.width])
         elif register.name == "control":
-            m.d.sync += [self.commands.clear.eq(ones[1]), self.commands.start.eq(ones[0] & ~ones[1] & ~self.state.busy)]
-            with m.If(enable[2]):
+            with m.If(strobe):
+                m.d.sync += [self.commands.clear.eq(ones[1]), self.commands.start.eq(ones[0] & ~ones[1] & ~self.state.busy)]
+            with m.If(strobe & enable[2]):
                 m.d.sync += self.commands.interrupt_enable.eq(value[2])
         elif register.name == "status":
-            m.d.comb += [self._forget_done.eq(ones[1]), self._forget_error.eq(ones[2])]
+            m.d.sync += [self._forget_done.eq(next_strobe & ones[1]), self._forget_error.eq(next_strobe & ones[2])]

@@ -25,14 +25,30 @@ from rtl.flow.toolchain import ToolError, cache_folder, digest, run
 SOURCE = "estimated by yosys, before place-and-route; Vivado has not been run"
 
 _COUNTS = ("lut", "lut_raw", "lutram", "srl", "ff", "carry8", "dsp", "bram36")
+_XILINX = "synth_xilinx -family xcup -top {top} -flatten -noiopad -noclkbuf"
 # Registers are marked before names are lost, so that a stage can be told by the unit that it ends in.
 _SYNTHESIS = (
     "hierarchy -top {top}",
     "proc",
     "flatten",
     f"setattr -set {netlist.REGISTER} 1 t:$*dff* %co1:+[Q] w:* %i",
-    "synth_xilinx -family xcup -top {top} -flatten -noiopad -noclkbuf",
+    f"{_XILINX} -run begin:map_luts",
 )
+# synth_xilinx maps LUTs for area wherever its delay model sees slack, which the longest carry chain gives to every other path, at any
+# number of levels. abc maps for depth first, at the price of LUTs in wide selects. Each module gets what suits it: see `_better`.
+_MAPPINGS = {
+    "area": (f"{_XILINX} -run map_luts:edif",),
+    "depth": (
+        "opt_expr -mux_undef -noclkinv",
+        "abc -luts 2:2,3,6:5,10,20 -dress",
+        "clean",
+        "xilinx_srl -fixed -minlen 3",
+        "techmap -map +/xilinx/lut_map.v -map +/xilinx/cells_map.v -D LUT_WIDTH=6",
+        "xilinx_dffopt",
+        "opt_lut_ins -tech xilinx",
+        f"{_XILINX} -run finalize:edif",
+    ),
+}
 _DRIVER = """
 import sys
 from pyosys import libyosys
@@ -158,24 +174,33 @@ def estimate(
         return Resources(**json.loads(kept.read_text(encoding="utf-8")))
     say(f"yosys: synthesising {top}")
     with tempfile.TemporaryDirectory() as folder:
-        flat = _synthesise(Path(folder), top, texts)
+        netlists = _synthesise(Path(folder), top, texts)
     say(f"timing of {top}")
-    resources = measure(flat)
+    resources = min(map(measure, netlists), key=_better)
     aside = kept.with_suffix(f".{key}.part")
     aside.write_text(json.dumps(dataclasses.asdict(resources)), encoding="utf-8")
     aside.replace(kept)
     return resources
 
 
-def _synthesise(folder: Path, top: str, texts: Mapping[str, str]) -> netlist.Netlist:
+def _better(resources: Resources) -> tuple[int, int]:
+    """The mapping that keeps to the stage rule, 2 levels and a carry; else, or if both do, that with fewer LUTs. Least is best."""
+    return max(resources.levels - 2, 0) + max(resources.carries - 1, 0), resources.lut
+
+
+def _synthesise(folder: Path, top: str, texts: Mapping[str, str]) -> list[netlist.Netlist]:
+    """A flat netlist for each mapping."""
     passes = []
     for index, (name, text) in enumerate(texts.items()):
         (folder / f"{index}.il").write_text(text, encoding="utf-8")
         if name != top:
             passes += [f"read_rtlil {index}.il", f"blackbox {name}"]
-    passes += ["read_rtlil 0.il", *(line.format(top=top) for line in _SYNTHESIS), f"select {top}", "write_json -selected flat.json"]
-    run([sys.executable, "-c", _DRIVER, *(f"tee -q -a yosys.log {line}" for line in passes)], what=f"synthesis of {top}", cwd=folder)
-    return netlist.Netlist.load(folder / "flat.json", top)
+    passes += ["read_rtlil 0.il", *_SYNTHESIS, "design -save unmapped"]
+    for name, mapping in _MAPPINGS.items():
+        passes += ["design -load unmapped", *mapping, f"select {top}", f"write_json -selected {name}.json", "select -clear"]
+    lines = [f"tee -q -a yosys.log {line.format(top=top)}" for line in passes]
+    run([sys.executable, "-c", _DRIVER, *lines], what=f"synthesis of {top}", cwd=folder)
+    return [netlist.Netlist.load(folder / f"{name}.json", top) for name in _MAPPINGS]
 
 
 def measure(flat: netlist.Netlist) -> Resources:

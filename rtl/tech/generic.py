@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Shape, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Shape, Value
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
+from amaranth.utils import bits_for
 
 from rtl.shapes import ENTRIES, GROUP, SLOTS, table_shape, wrap
 from rtl.tech.table_layout import TableLayout
@@ -44,6 +45,11 @@ class Generic:
 
     def tables(self, layout: TableLayout) -> wiring.Component:
         return MemoryTables(layout)
+
+    def table(self, m: Module, values: list[int], index: Value) -> Value:
+        """``values[index]`` of 2**len(index) <= 64 constants."""
+        columns = ([value >> bit & 1 for value in values] for bit in range(bits_for(max(values))))
+        return Cat(Cat(Const(bit, 1) for bit in column).bit_select(index, 1) for column in columns)
 
     def add(self, m: Module, terms: list[Value], shape: Shape) -> Value:
         """Sum of two or three unsigned terms, which `shape` holds."""

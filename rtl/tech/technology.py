@@ -25,6 +25,10 @@ class Technology(Protocol):
         """A component with `table_members`."""
         ...
 
+    def table(self, m: Module, values: list[int], index: Value) -> Value:
+        """``values[index]`` of 2**len(index) <= 64 constants."""
+        ...
+
     def add(self, m: Module, terms: list[Value], shape: Shape) -> Value:
         """Sum of two or three unsigned terms, which `shape` holds."""
         ...

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from amaranth.hdl import Cat, ClockSignal, Const, Instance, Module, Shape, Signal, Value
 from amaranth.lib import wiring
+from amaranth.utils import bits_for
 
 from rtl.shapes import GROUP
 from rtl.tech.table_layout import TableLayout
@@ -25,6 +26,20 @@ def dual_lut(m: Module, inputs: list, upper, lower) -> tuple[Value, Value]:
     pins = {f"i_I{k}": value for k, value in enumerate(inputs)}
     m.submodules += Instance("LUT6_2", p_INIT=Const(init, 64), i_I5=Const(1, 1), o_O6=o6, o_O5=o5, **pins)
     return o6, o5
+
+
+def _lut(m: Module, column: list[int], inputs: list) -> Value:
+    """``column[inputs]`` in a LUT as small as can be."""
+    for k in reversed(range(len(inputs))):
+        low, high = ([bit for address, bit in enumerate(column) if address >> k & 1 == side] for side in (0, 1))
+        if low == high:
+            column, inputs = low, inputs[:k] + inputs[k + 1 :]
+    if not inputs:
+        return Const(column[0], 1)
+    init, o = Const(sum(bit << address for address, bit in enumerate(column)), len(column)), Signal()
+    pins = {f"i_I{k}": value for k, value in enumerate(inputs)}
+    m.submodules += Instance(f"LUT{len(inputs)}", p_INIT=init, o_O=o, **pins)
+    return o
 
 
 def carry_chain(m: Module, propagate: list, generate: list) -> Value:
@@ -94,6 +109,13 @@ class Ultrascale:
 
     def tables(self, layout: TableLayout) -> wiring.Component:
         return LutRamTables(layout)
+
+    def table(self, m: Module, values: list[int], index: Value) -> Value:
+        """``values[index]`` of 2**len(index) <= 64 constants: one LUT per bit, of the inputs that the bit depends on.
+
+        A mapper finds neither a table of many entries, nor does it keep six inputs in one LUT while two smaller ones seem cheaper.
+        """
+        return Cat(_lut(m, [value >> bit & 1 for value in values], list(index)) for bit in range(bits_for(max(values))))
 
     def add(self, m: Module, terms: list[Value], shape: Shape) -> Value:
         """Sum of two or three unsigned terms: one LUT per bit.

@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out
 from model.integer import ATTENTION_ACCUMULATOR_BITS, ATTENTION_SHIFT, MULTIPLIER_BITS, REQUANTIZE_SHIFTS, SCORE_BITS
 from rtl.attention_bus import activation_address, activation_write, attention_bus
 from rtl.tech.dsp48e2 import MultiplyAdd, PairProduct, generic
+from rtl.units.protocol import any_bit
 from rtl.units.reciprocal import Reciprocal
 from rtl.units.softmax import Softmax
 
@@ -42,7 +43,7 @@ class Attention(wiring.Component):
 
     Resources
     ---------
-    DeiT-base size at 6 bits (66 rows, 22 lanes), yosys, before place-and-route: 352 LUT (232 logic, 120 operand memory), 554 FF,
+    DeiT-base size at 6 bits (66 rows, 22 lanes), yosys, before place-and-route: 346 LUT (226 logic, 120 operand memory), 552 FF,
     24 DSP48E2 (22 products, 2 scales), half a block RAM (scores). The hop register of the bus, 473 FF, is the row's.
     """
 
@@ -60,7 +61,7 @@ class Attention(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config, bus = self.config, self.i_bus
-        m.submodules.softmax = softmax = Softmax(slots=config.slots, tokens=config.tokens)
+        m.submodules.softmax = softmax = Softmax(slots=config.slots, tokens=config.tokens, technology=self.technology)
         m.submodules.reciprocal = reciprocal = Reciprocal(softmax.total_bits)
         m.d.comb += self.act_read.eq(bus.act_read)
 
@@ -130,13 +131,14 @@ class Attention(wiring.Component):
                 with m.Case(index):
                     m.d.comb += [scale.c.eq(1 << (shift - 1)), window.eq(scale.p[shift : shift + SCORE_BITS])]
         # The bits above the window begin with the segment of the shift's code. A level of LUTs for segments, one for the choice.
-        edges = [*(shift + SCORE_BITS - 1 for shift in REQUANTIZE_SHIFTS), product_bits]
-        some, every = (Signal(len(REQUANTIZE_SHIFTS), name=name, attrs={"keep": 1}) for name in ("some", "every"))
+        edges, sign = [shift + SCORE_BITS - 1 for shift in REQUANTIZE_SHIFTS], scale.p[product_bits - 1]
+        edges.append(max(product_bits - 1, edges[-1] + 1))  # the slice extends the sign
+        differs = Signal(len(REQUANTIZE_SHIFTS), attrs={"keep": 1})
         for index in range(len(REQUANTIZE_SHIFTS)):
             segment = scale.p[edges[index] : edges[index + 1]]
-            m.d.comb += [some[index].eq(segment.any()), every[index].eq(segment.all())]
-        ends = Array(Cat(some[index:].any(), every[index:].all()) for index in range(len(REQUANTIZE_SHIFTS)))[code]
-        return _saturated(m, window, ends, scale.p[product_bits - 1], name="score")
+            m.d.comb += differs[index].eq((segment ^ sign.replicate(len(segment))).any())
+        wide = Array(differs[index:].any() for index in range(len(REQUANTIZE_SHIFTS)))[code]
+        return _saturated(m, window, wide, sign, name="score")
 
     def _output(self, m, serial, reciprocal):
         """round_shift came with the accumulator; times the reciprocal, floor, mid-rise offset, saturate: 6 cycles."""
@@ -145,27 +147,18 @@ class Attention(wiring.Component):
         weighted = serial[shift : shift + ATTENTION_ACCUMULATOR_BITS].as_signed()
         m.d.comb += [scale.a.eq(reciprocal), scale.b.eq(weighted)]
         product_bits = ATTENTION_ACCUMULATOR_BITS + len(reciprocal)
-        value = _saturated(
-            m,
-            scale.p[ATTENTION_SHIFT : ATTENTION_SHIFT + bits],
-            _ends(scale.p[ATTENTION_SHIFT + bits - 1 : product_bits]),
-            scale.p[product_bits - 1],
-            name="output",
-        )
+        sign, above = scale.p[product_bits - 1], scale.p[ATTENTION_SHIFT + bits - 1 : product_bits - 1]
+        wide = any_bit(m, self.technology, above, unlike=[sign])
+        value = _saturated(m, scale.p[ATTENTION_SHIFT : ATTENTION_SHIFT + bits], wide, sign, name="output")
         return value.as_unsigned() ^ (1 << (bits - 1))  # adding 2**(bits-1) to a signed number of ``bits`` bits flips its top bit
 
 
-def _ends(value):
-    """(some bit is 1, all are): the number is wider than its window when these differ."""
-    return Cat(value.any(), value.all())
-
-
-def _saturated(m, window, ends, negative, *, name):
-    """``window``, or the end of its range on the side of the sign when the number is wider: two registers."""
+def _saturated(m, window, wide, negative, *, name):
+    """``window``, or the end of its range on the side of the sign when the number is ``wide``: two registers."""
     bits = len(window)
-    narrow, some_all, sign = (Signal(width, name=f"{name}_{part}") for width, part in ((bits, "window"), (2, "ends"), (1, "sign")))
+    narrow, wider, sign = (Signal(width, name=f"{name}_{part}") for width, part in ((bits, "window"), (1, "wide"), (1, "sign")))
     value = Signal(signed(bits), name=name, reset_less=True)
-    m.d.sync += [narrow.eq(window), some_all.eq(ends), sign.eq(negative)]
+    m.d.sync += [narrow.eq(window), wider.eq(wide), sign.eq(negative)]
     limit = Cat((~sign).replicate(bits - 1), sign)
-    m.d.sync += value.eq(Mux(some_all[0] & ~some_all[1], limit, narrow))
+    m.d.sync += value.eq(Mux(wider, limit, narrow))
     return value

@@ -12,11 +12,11 @@ from amaranth.utils import bits_for
 from rtl.arith.constant_table import constant_table
 from rtl.attention_bus import KeyValueKind, collect_layout, read_layout, word_layout
 from rtl.attention_config import READ_LATENCY
+from rtl.tech import dsp48e2
+from rtl.units.protocol import LUT_INPUTS
 
 __all__ = ["KeyValueBank", "KeyValueMemory", "select"]
 
-
-_LUT_INPUTS = 6
 #: A block RAM: 512 words of 72 bits, or fewer bits of more words.
 _BLOCK_BITS, _WIDEST_COLUMN = 512 * 72, 72
 
@@ -75,7 +75,7 @@ class KeyValueBank(wiring.Component):
         config = self.config
         columns, places = 1 << len(self.i.pass_index), range(config.key_value_heads)
         table = [address_of(place, min(index, config.passes - 1)) for place in places for index in range(columns)]
-        return constant_table(m, table, Cat(self.i.pass_index, self.i.head), name)
+        return constant_table(m, table, Cat(self.i.pass_index, self.i.head), name, getattr(dsp48e2, config.technology))
 
     def _memory(self, m, name, depth, shape):
         """A memory whose read word is registered once more. Returns its write port's signals and that word.
@@ -129,21 +129,21 @@ class KeyValueBank(wiring.Component):
         # Bit k: a chunk ended (a value came) at the first row k cycles ago. Odd places capture a pair, even ones write it.
         ended = Cat(ending, _history(m, ending, rows))
         valid = Cat(self.i.valid, _history(m, self.i.valid, rows - 1))
-        finishing = Signal()
+        # One chunk is in the corner at a time. others: it ended between 1 and rows - 2 cycles before; finishing: an odd number of cycles.
+        others, finishing = Signal(), Signal()
         base, first_address = (Signal(range(config.key_depth), name=name, reset_less=True) for name in ("base", "first_address"))
         m.d.comb += self.key.eq(word)
         m.d.sync += [
             base.eq(self._base(m, config.key_address, "key_base")),
             chunk_1.eq(chunk),
             first_address.eq(base + chunk_1),
-            finishing.eq(ended[1::2].any()),
+            others.eq((ended[1] & (rows > 2)) | (others & ~ended[rows - 1])),
+            finishing.eq(ended[1] | (others & ~finishing)),
             write.en.eq(finishing),
             write.data.eq(self._merged(m, self._captures(m, valid, ended))),
         ]
         with m.If(finishing):
             m.d.sync += write.addr.eq(Mux(ended[2], first_address, write.addr + len(ends)))
-        others = Signal()  # chunks that ended between 1 and rows - 2 cycles before
-        m.d.sync += others.eq(ended[1 : rows - 1].any())
         with m.If(ended[1] & others):
             m.d.sync += self.conflict.eq(1)
 
@@ -165,10 +165,10 @@ class KeyValueBank(wiring.Component):
 
     def _merged(self, m, words):
         """OR of all, two LUTs per bit for up to 11: the inner six are kept together, which a mapper that counts levels would not do."""
-        if len(words) > _LUT_INPUTS:
+        if len(words) > LUT_INPUTS:
             inner = Signal(len(words[0]), name="merged", attrs={"keep": 1})
-            m.d.comb += inner.eq(reduce(or_, words[:_LUT_INPUTS]))
-            words = [inner, *words[_LUT_INPUTS:]]
+            m.d.comb += inner.eq(reduce(or_, words[:LUT_INPUTS]))
+            words = [inner, *words[LUT_INPUTS:]]
         return reduce(or_, words)
 
     def _values(self, m):

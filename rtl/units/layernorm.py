@@ -80,7 +80,7 @@ class LayerNormNormalize(wiring.Component):
     ------
     InputError : bits out of range.
 
-    Resources, bits = 8, 3 choices, yosys, before place-and-route: 38 LUT, 123 FF, 2 DSP48E2; at most 2 LUT levels, 1.5 ns in our
+    Resources, bits = 8, 3 choices, yosys, before place-and-route: 36 LUT, 123 FF, 2 DSP48E2; at most 2 LUT levels, 1.5 ns in our
     model.
 
     Source: model/integer.py, layernorm.
@@ -118,7 +118,7 @@ class LayerNormNormalize(wiring.Component):
             normalize.c.eq(1 << (integer.NORMALIZE_SHIFT - 1)),
         ]
         quotient = normalize.p[integer.NORMALIZE_SHIFT : _PRODUCT_BITS]
-        m.d.comb += normalized.eq(saturated(m, quotient, signed(NORMALIZED_BITS), name="normalized"))
+        m.d.comb += normalized.eq(saturated(m, self.config.technology, quotient, signed(NORMALIZED_BITS), name="normalized"))
 
         half = 1 << (_FRACTION - 1 - _BETA_SHIFT)
         m.d.comb += [
@@ -127,6 +127,6 @@ class LayerNormNormalize(wiring.Component):
             scale.c.eq((self.beta + half) << _BETA_SHIFT),
         ]
         scaled = scale.p[_FRACTION:_SCALED_BITS]
-        m.d.comb += self.o.payload.eq(saturated(m, scaled, unsigned(self.config.bits), name="scaled"))
+        m.d.comb += self.o.payload.eq(saturated(m, self.config.technology, scaled, unsigned(self.config.bits), name="scaled"))
         m.d.comb += self.o.valid.eq(delay(m, self.i.valid, self.latency, name="valid", reset=True))
         return m

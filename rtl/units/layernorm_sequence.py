@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Array, Module, Mux, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from rtl.statistics_bus import statistics_control
+from rtl.tech.dsp48e2 import generic
 from rtl.tech.dsp_running import Operation, RunningSquares
 from rtl.units.protocol import delay
 from rtl.units.root_divide import RootDivideConfig
@@ -30,7 +31,7 @@ class StatisticsSequence(wiring.Component):
 
     Parameters
     ----------
-    root_divide : RootDivideConfig        token_bits : of a token's place
+    root_divide : RootDivideConfig        token_bits : of a token's place        technology : of the tables, see `rtl.tech.dsp48e2`
 
     Members
     -------
@@ -45,8 +46,8 @@ class StatisticsSequence(wiring.Component):
 
     LEAD = 2
 
-    def __init__(self, root_divide: RootDivideConfig, token_bits: int):
-        self.root_divide, self.token_bits = root_divide, token_bits
+    def __init__(self, root_divide: RootDivideConfig, token_bits: int, technology: object = generic):
+        self.root_divide, self.token_bits, self.technology = root_divide, token_bits, technology
         flags = {name: In(1) for name in ("valid", "first", "last")}
         super().__init__({**flags, "token": In(token_bits), "control": Out(statistics_control(token_bits))})
 
@@ -65,11 +66,12 @@ class StatisticsSequence(wiring.Component):
             m.d.sync += cycle.eq(cycle + 1)
         halves = []
         for first in (0, _TABLE):
-            half = Signal(self.control.shape(), name=f"from_{first}")
-            m.d.sync += half.as_value().eq(Array(self._word(now, end) for now in range(first, first + _TABLE))[cycle[:-1]])
+            half = Signal(self.control.shape().size, name=f"from_{first}")
+            words = [self._word(now, end) for now in range(first, first + _TABLE)]
+            m.d.sync += half.eq(self.technology.table(m, words, cycle[:-1]))
             halves.append(half)
         m.d.sync += [
-            self.control.eq(Mux(upper, halves[1].as_value(), halves[0].as_value())),
+            self.control.eq(Mux(upper, halves[1], halves[0])),
             self.control.token.eq(held),
         ]
         for name, value, later in (("valid", self.valid, 0), ("first", self.first, 0), ("square_valid", self.valid, RunningSquares.CONTROL),

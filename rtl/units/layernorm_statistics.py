@@ -74,7 +74,7 @@ class LayerNormStatisticsConfig:
 
     def sequence(self) -> StatisticsSequence:
         """What drives ``control``."""
-        return StatisticsSequence(self.root_divide, self.token_bits)
+        return StatisticsSequence(self.root_divide, self.token_bits, self.technology)
 
     def build(self) -> LayerNormStatistics:
         return LayerNormStatistics(self)

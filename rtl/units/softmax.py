@@ -3,13 +3,14 @@
 from functools import reduce
 from operator import or_
 
-from amaranth.hdl import Const, Module, Mux, Signal, signed
+from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for
 
 from model.integer import EXP_TABLE, PROBABILITY_BITS, SCORE_BITS
+from rtl.tech.dsp48e2 import generic
 
 __all__ = ["Softmax", "softmax_control"]
 
@@ -40,6 +41,7 @@ class Softmax(wiring.Component):
     ----------
     slots : int, depth of the score memory
     tokens : int, most valid slots; sizes the sum
+    technology : of the exponential's tables, see `rtl.tech.dsp48e2`
 
     Members
     -------
@@ -52,15 +54,11 @@ class Softmax(wiring.Component):
     ------
     ``scan.start`` may come one cycle after the last score of its job. The scores of the next job may be written as soon as their
     slots are scanned (in the same cycle or later): a score memory of one job is enough.
-
-    Resources
-    ---------
-    In yosys' mapping the exponential is the row unit's deepest stage: 4 LUT levels, 2.5 ns, where two would do.
     """
 
-    def __init__(self, *, slots, tokens):
+    def __init__(self, *, slots, tokens, technology=generic):
         assert 1 <= tokens <= slots  # AttentionConfig
-        self.slots, self.tokens = slots, tokens
+        self.slots, self.tokens, self.technology = slots, tokens, technology
         self.total_bits = (tokens * int(EXP_TABLE[0])).bit_length()
         super().__init__(
             {
@@ -85,12 +83,14 @@ class Softmax(wiring.Component):
             m.d.sync += top.eq(maximum)
 
         difference = (top - read.data)[:SCORE_BITS]  # >= 0 for valid slots, 1023 at most
-        distance, in_range = Signal(_DISTANCE_BITS, reset_less=True), Signal()
+        distance, zero = Signal(_DISTANCE_BITS, reset_less=True), Signal(reset_less=True)
+        numerator = Signal(PROBABILITY_BITS, reset_less=True)
         m.d.sync += [
             distance.eq(difference),
-            in_range.eq(self.i.numerator_valid & ~difference[_DISTANCE_BITS:].any()),
-            self.numerator.eq(Mux(in_range, self._exponential(m, distance), 0)),
+            zero.eq(~self.i.numerator_valid | difference[_DISTANCE_BITS:].any()),  # as a reset pin wants it
+            numerator.eq(Mux(zero, 0, self._exponential(m, distance))),
         ]
+        m.d.comb += self.numerator.eq(numerator)
 
         total = (Mux(self.i.total_first, 0, self.total) + self.numerator)[: self.total_bits]  # fits: tokens valid numerators
         m.d.sync += self.total.eq(total)
@@ -102,10 +102,6 @@ class Softmax(wiring.Component):
         entries = []
         for first in range(0, len(EXP_TABLE), 1 << _TABLE_BITS):
             values = [int(value) for value in EXP_TABLE[first : first + (1 << _TABLE_BITS)]]
-            entry = Signal(bits_for(max(values)), name=f"entry{first}", attrs={"keep": 1})
-            for bit in range(len(entry)):
-                truth = Const(sum((value >> bit & 1) << index for index, value in enumerate(values)), len(values))
-                m.d.comb += entry[bit].eq(truth.bit_select(distance[:_TABLE_BITS], 1))
-            entries.append(entry)
+            entries.append(self.technology.table(m, values, distance[:_TABLE_BITS]))
         chosen = (entry & (distance[_TABLE_BITS:] == index).replicate(len(entry)) for index, entry in enumerate(entries))
-        return reduce(or_, chosen)  # gates: multiplexers would move into the register's reset, behind `in_range`
+        return reduce(or_, chosen)  # gates: multiplexers would move into the register's reset

@@ -93,7 +93,7 @@ async def writes_bytes(dut, case: str, latency: int) -> None:
 @cocotb.test(timeout_time=5, timeout_unit="ms")
 @cocotb.parametrize(beats=[1, 2, 16, 17, 120, 200])
 async def cycles_of_one_request(dut, beats: int) -> None:
-    """Taken in t: first beat on the bus in t + 6, one per cycle, last response after the memory's latency, done one cycle after."""
+    """Taken in t: first beat on the bus in t + 7, one per cycle, last response after the memory's latency, done two cycles after."""
     latency = 8
     cycles, _ = await begin(dut, latency=latency)
     cocotb.start_soon(drive_stream(dut, "i", random_beats(bench_random("data"), beats)))
@@ -112,8 +112,8 @@ async def cycles_of_one_request(dut, beats: int) -> None:
             moved.append(cycles.now)
         if int(dut.done.value):
             break
-    assert moved == [taken + 6 + beat for beat in range(beats)]
-    assert cycles.now == taken + 5 + beats + latency + 1
+    assert moved == [taken + 7 + beat for beat in range(beats)]
+    assert cycles.now == taken + 6 + beats + latency + 2
     await RisingEdge(dut.clk)
     assert int(dut.i_request__ready.value)
 
