@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from model.errors import InputError
 from model.graph import DeitShape
@@ -42,6 +43,49 @@ class DeiTConfig:
         )  # fmt: skip
 
 
+@dataclass(frozen=True, kw_only=True)
+class EfficientVitConfig:
+    """Dimensions of an EfficientViT of MIT's B series, arXiv 2205.14756; papers/trio_vit.md, section 1.1.
+
+    widths : channels of the stem and of each stage
+    depths : of the stem, its residual blocks; of a convolution stage, its MBConvs; of an attention stage, its blocks behind the one MBConv
+    attention_stages : so many of the last stages are attention stages
+    head_dim : channels of q, k and v of a head
+    head_widths : of the head's convolution and its first fully connected layer
+    attention_epsilon : added to the attention's divisors (timm's; MIT's own is 1e-15)
+    """
+
+    name: str
+    image_size: int = 224
+    widths: tuple[int, ...]
+    depths: tuple[int, ...]
+    attention_stages: int = 2
+    head_dim: int
+    expand_ratio: int = 4
+    head_widths: tuple[int, int]
+    classes: int = 1000
+    attention_epsilon: float = 1e-5
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+
+    def __post_init__(self) -> None:
+        if len(self.widths) != len(self.depths):
+            raise ValueError(f"{self.name} must have one depth per width: {self.depths} does not fit {self.widths}; give as many")
+        for width in self.widths[len(self.widths) - self.attention_stages :]:
+            if width % self.head_dim:
+                raise ValueError(
+                    f"head_dim must divide the widths of attention stages: {self.head_dim} does not divide {width}; change either"
+                )
+
+    @property
+    def channels(self) -> int:
+        return len(self.mean)
+
+    def has_attention(self, stage: int) -> bool:
+        """Of stage 0 and up, the stem not counted."""
+        return stage >= len(self.widths) - 1 - self.attention_stages
+
+
 _PLAIN = (
     DeiTConfig(name="deit_tiny", embed_dim=192, heads=3),
     DeiTConfig(name="deit_small", embed_dim=384, heads=6),
@@ -50,11 +94,57 @@ _PLAIN = (
 _MICRO = DeiTConfig(
     name="deit_micro", image_size=28, patch_size=7, embed_dim=64, depth=4, heads=4, classes=10, mean=FASHION_MEAN, std=FASHION_STD
 )
-#: Every network by name.
+#: Every DeiT by name.
 CONFIGS = {config.name: config for config in (_MICRO, *_PLAIN, *(replace(c, name=f"{c.name}_distilled", distilled=True) for c in _PLAIN))}
 
 
-def config_of(name: str) -> DeiTConfig:
-    if name not in CONFIGS:
-        raise InputError(f"model must be one of {', '.join(CONFIGS)}: {name!r} is not; choose one of these")
-    return CONFIGS[name]
+_EFFICIENTVIT_MICRO = EfficientVitConfig(
+    name="efficientvit_micro", image_size=28, widths=(16, 32, 64), depths=(1, 2, 2), attention_stages=1, head_dim=16,
+    head_widths=(128, 128), classes=10, mean=FASHION_MEAN, std=FASHION_STD,
+)  # fmt: skip
+_B_SERIES = (
+    EfficientVitConfig(name="efficientvit_b0", widths=(8, 16, 32, 64, 128), depths=(1, 2, 2, 2, 2), head_dim=16, head_widths=(1024, 1280)),
+    EfficientVitConfig(
+        name="efficientvit_b1", widths=(16, 32, 64, 128, 256), depths=(1, 2, 3, 3, 4), head_dim=16, head_widths=(1536, 1600)
+    ),
+    EfficientVitConfig(
+        name="efficientvit_b2", widths=(24, 48, 96, 192, 384), depths=(1, 3, 4, 4, 6), head_dim=32, head_widths=(2304, 2560)
+    ),
+    EfficientVitConfig(
+        name="efficientvit_b3", widths=(32, 64, 128, 256, 512), depths=(1, 4, 6, 6, 9), head_dim=32, head_widths=(2304, 2560)
+    ),
+)
+#: Every EfficientViT by name; the plain name of a B network is that at 224 x 224.
+EFFICIENTVIT_CONFIGS = {
+    config.name: config
+    for config in (
+        _EFFICIENTVIT_MICRO,
+        *_B_SERIES,
+        *(replace(c, name=f"{c.name}_r{size}", image_size=size) for c in _B_SERIES for size in (224, 256, 288)),
+    )
+}
+
+Config = DeiTConfig | EfficientVitConfig
+T = TypeVar("T")
+
+
+def config_of(name: str) -> Config:
+    """Of either family. Raises InputError for a name that has none."""
+    every: dict[str, Config] = {**CONFIGS, **EFFICIENTVIT_CONFIGS}
+    return _named(name, every)
+
+
+def deit_config_of(name: str) -> DeiTConfig:
+    """Where a DeiT alone will do."""
+    return _named(name, CONFIGS)
+
+
+def efficientvit_config_of(name: str) -> EfficientVitConfig:
+    """Where an EfficientViT alone will do."""
+    return _named(name, EFFICIENTVIT_CONFIGS)
+
+
+def _named(name: str, configs: dict[str, T]) -> T:
+    if name not in configs:
+        raise InputError(f"model must be one of {', '.join(configs)}: {name!r} is not; choose one of these")
+    return configs[name]

@@ -26,8 +26,8 @@ RESULT_FRACTION, SHORTCUT_FRACTION = 6, 12
 WIDE = signed(16)
 #: Weights, S and V; Q, K and the sum of K are its upper half.
 OPERAND = Saturation(low=-127, high=127)
-#: Fraction bits that Hardswish's argument may have: units of 3 / 2**K, so that 16 bits reach 384 ... 24.
-HARDSWISH_FRACTIONS = range(8, 13)
+#: Fraction bits that Hardswish's argument may have: units of 3 / 2**K, so that 16 bits reach 1536 ... 24.
+HARDSWISH_FRACTIONS = range(6, 13)
 #: A 4-bit exponent.
 EXPONENTS = 16
 DIVISOR_KINDS = ("log2", "log2_8bit", "uniform", "exact")
