@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from model.errors import InputError
 from model.graph import DeitShape
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 FASHION_MEAN, FASHION_STD = (0.2860,), (0.3530,)
+
+
+class ImageShape(Protocol):
+    """What decides which images a network takes."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def image_size(self) -> int: ...
+    @property
+    def channels(self) -> int: ...
+    @property
+    def classes(self) -> int: ...
 
 
 @dataclass(frozen=True, kw_only=True)

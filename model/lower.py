@@ -19,7 +19,7 @@ from torch import Tensor
 from model import data, integer
 from model.bounds import check_graph, require
 from model.checkpoint import save_graph
-from model.configs import config_of
+from model.configs import deit_config_of
 from model.errors import InputError
 from model.graph import DeitGraph, Layer, Linear, Norm
 from model.nets.deit import Block, DeiT
@@ -180,7 +180,7 @@ def load_trained(path: str) -> tuple[QuantDeiT, dict]:
     stored = load_run(path)
     if stored["bits"] == "float":
         raise InputError(f"lowering needs a quantized network: {path} is float; train with --bits 1..8")
-    network = QuantDeiT(DeiT(config_of(stored["model"])), int(stored["bits"]))
+    network = QuantDeiT(DeiT(deit_config_of(stored["model"])), int(stored["bits"]))
     network.load_state_dict(stored["state"])
     return network.eval(), {key: stored[key] for key in ("seed", "epoch")}
 

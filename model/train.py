@@ -1,7 +1,8 @@
-"""Trains a DeiT: float, or with binary weights and ``--bits`` activations, from scratch or from an earlier run.
+"""Trains a DeiT or an EfficientViT in float, or a DeiT with binary weights and ``--bits`` activations, from scratch or from an earlier run.
 
     python -m model.train --bits float --epochs 6 --out float.pt
     python -m model.train --bits 8 --start float.pt --epochs 28 --out w1a8.pt
+    python -m model.train --model efficientvit_micro --bits float --out efficientvit_micro.safetensors
 
 The last epoch is the result; the test accuracy in the log chooses nothing.
 """
@@ -20,15 +21,18 @@ from pathlib import Path
 import numpy as np
 import torch
 from rich.progress import Progress
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
 from model import data
-from model.configs import CONFIGS, config_of
+from model.configs import CONFIGS, EFFICIENTVIT_CONFIGS, DeiTConfig, config_of, deit_config_of
 from model.errors import InputError
 from model.nets.deit import DeiT
+from model.nets.efficientvit import EfficientVit
 from model.quant.deit import QuantDeiT
 
+FLOAT_SUFFIX = ".safetensors"
 LABEL_SMOOTHING = 0.05
 WARMUP_STEPS = 300
 LOG_FIELDS = ("epoch", "bits", "learning_rate", "loss", "test_accuracy", "seconds")
@@ -77,16 +81,17 @@ def learning_rate_factor(step: int, steps: int) -> float:
 
 def start(arguments: argparse.Namespace) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
     """The module to train and its function from uint8 images to logits, with weights from ``--start`` where given."""
-    net = DeiT(config_of(arguments.model))
+    config = config_of(arguments.model) if arguments.bits == "float" else deit_config_of(arguments.model)
+    net = DeiT(config) if isinstance(config, DeiTConfig) else EfficientVit(config)
     if arguments.start:
         net.load_state_dict({k.removeprefix("net."): v for k, v in load_run(arguments.start)["state"].items() if k.startswith("net.")})
-    if arguments.bits == "float":
-        wrapped = nn.Module()
-        wrapped.net = net
-        return wrapped, net.forward_bytes
-    net.config.shape(int(arguments.bits))
-    quantized = QuantDeiT(net, int(arguments.bits))
-    return quantized, quantized
+    if isinstance(net, DeiT) and arguments.bits != "float":
+        net.config.shape(int(arguments.bits))
+        quantized = QuantDeiT(net, int(arguments.bits))
+        return quantized, quantized
+    wrapped = nn.Module()
+    wrapped.net = net
+    return wrapped, net.forward_bytes
 
 
 def load_run(path: str) -> dict:
@@ -101,14 +106,25 @@ def load_run(path: str) -> dict:
     raise InputError(f"a training checkpoint must come from model.train: {path} does not ({reason}); give a file that it wrote")
 
 
+def store(arguments: argparse.Namespace, module: nn.Module, epoch: int, result: float) -> None:
+    """What ``load_run`` reads; or, where ``--out`` ends in .safetensors, the tensors of the float network alone, by timm's names."""
+    if Path(arguments.out).suffix == FLOAT_SUFFIX:
+        save_file(module.get_submodule("net").state_dict(), arguments.out)
+        return
+    torch.save({"model": arguments.model, "bits": arguments.bits, "seed": arguments.seed, "epoch": epoch, "accuracy": result,
+                "state": module.state_dict()}, arguments.out)  # fmt: skip
+
+
 def sets_of(arguments: argparse.Namespace) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
     """Training and test images with labels."""
-    shape = config_of(arguments.model).shape(8)
-    return data.load(arguments.source, "train", shape), data.load(arguments.source, "test", shape)
+    config = config_of(arguments.model)
+    return data.load(arguments.source, "train", config), data.load(arguments.source, "test", config)
 
 
 def train(arguments: argparse.Namespace) -> float:
     """Runs the epochs, writing the log and the checkpoint after each; returns the last test accuracy in percent."""
+    if arguments.bits != "float" and Path(arguments.out).suffix == FLOAT_SUFFIX:
+        raise InputError(f"a quantized run must not be stored as {FLOAT_SUFFIX}: {arguments.out} would lose its scales; give a .pt file")
     torch.set_num_threads(arguments.threads)
     torch.set_flush_denormal(True)
     torch.manual_seed(arguments.seed)
@@ -140,8 +156,7 @@ def train(arguments: argparse.Namespace) -> float:
                       f"{time.monotonic() - began:.0f}")  # fmt: skip
             rows.writerow(dict(zip(LOG_FIELDS, values, strict=True)))
             log.flush()
-            torch.save({"model": arguments.model, "bits": arguments.bits, "seed": arguments.seed, "epoch": epoch, "accuracy": result,
-                        "state": module.state_dict()}, arguments.out)  # fmt: skip
+            store(arguments, module, epoch, result)
     return result
 
 
@@ -161,7 +176,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m model.train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", default="deit_micro", help=f"one of {', '.join(CONFIGS)}")
+    parser.add_argument("--model", default="deit_micro", help=f"one of {', '.join((*CONFIGS, *EFFICIENTVIT_CONFIGS))}")
     parser.add_argument("--bits", default="8", choices=("float", *map(str, range(1, 9))), help="activation bits, or float")
     parser.add_argument("--start", help="checkpoint of an earlier run (any bits) to take the weights from")
     parser.add_argument("--source", default="fashion-mnist", choices=data.LABELLED_SOURCES)
@@ -171,7 +186,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--augment", type=int, default=0, help="mirror at random and shift by up to this many pixels; 0: neither")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", default="checkpoint.pt", help="torch checkpoint, written after every epoch")
+    parser.add_argument(
+        "--out",
+        default="checkpoint.pt",
+        help="written after every epoch: a torch checkpoint to --start from, or, where it ends in .safetensors, a float network's tensors",
+    )
     parser.add_argument("--log", type=Path, help="CSV log; default: beside --out")
     arguments = parser.parse_args(argv)
     arguments.log = arguments.log or Path(arguments.out).with_suffix(".csv")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from model import checkpoint
-from model.configs import CONFIGS, config_of
+from model.configs import CONFIGS, deit_config_of
 from model.errors import InputError
 from model.graph import DeitGraph, DeitShape
 from model.random_graph import random_graph
@@ -19,7 +19,7 @@ FLOAT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 
 def shape_of(model: str, bits: int) -> DeitShape:
     """Raises InputError for an unknown model and a precision out of range."""
-    return config_of(model).shape(bits)
+    return deit_config_of(model).shape(bits)
 
 
 def shipped_path(model: str, bits: int) -> Path:

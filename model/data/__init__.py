@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from model.configs import ImageShape
 from model.data.photos import NO_LABEL, load_photos
 from model.errors import InputError
-from model.graph import DeitShape
 
 #: Where Debian's package puts the set; the environment variable overrides it.
 DEBIAN_FOLDER = Path(os.sep) / "usr" / "share" / "datasets" / "fashion-mnist"
@@ -45,14 +45,14 @@ def fashion_mnist(split: str, folder: Path | None = None) -> tuple[np.ndarray, n
     return images, _read(folder / f"{prefix}-labels-idx1-ubyte.gz", _LABEL_HEADER).astype(np.int64)
 
 
-def random_images(shape: DeitShape, count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def random_images(shape: ImageShape, count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Random bytes and labels of the same kind: for shapes that have no data set here."""
     rng = np.random.default_rng(seed)
     images = rng.integers(0, 256, (count, shape.image_size, shape.image_size, shape.channels), dtype=np.uint8)
     return images, rng.integers(0, shape.classes, count)
 
 
-def load(source: str, split: str, shape: DeitShape, count: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+def load(source: str, split: str, shape: ImageShape, count: int | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Images and labels of ``split`` ("train" or "test") for a network of this shape: the first ``count``, or as many as there are.
 
     Photos have no labels: NO_LABEL stands there.
@@ -61,7 +61,7 @@ def load(source: str, split: str, shape: DeitShape, count: int | None = None) ->
     return images[:count], labels[:count]
 
 
-def _load(source: str, split: str, shape: DeitShape, count: int | None) -> tuple[np.ndarray, np.ndarray]:
+def _load(source: str, split: str, shape: ImageShape, count: int | None) -> tuple[np.ndarray, np.ndarray]:
     if source == "random":
         return random_images(shape, 512 if split == "train" else 128, seed=len(split))
     if source == "photos":

@@ -7,8 +7,8 @@ from types import ModuleType
 
 import numpy as np
 
+from model.configs import ImageShape
 from model.errors import InputError
-from model.graph import DeitShape
 
 #: Functions of ``skimage.data`` that read a file of the installed package; its other images would be downloaded.
 PHOTOS = ("astronaut", "coffee", "chelsea", "rocket", "hubble_deep_field", "retina", "immunohistochemistry")
@@ -60,7 +60,7 @@ def crop(photo: np.ndarray, rng: np.random.Generator | None) -> np.ndarray:
     return part[:, ::-1] if rng.integers(2) else part
 
 
-def load_photos(split: str, shape: DeitShape, count: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+def load_photos(split: str, shape: ImageShape, count: int | None = None) -> tuple[np.ndarray, np.ndarray]:
     """The first ``count`` of ``COUNTS[split]`` images (n, size, size, channels) uint8, and their labels, all NO_LABEL.
 
     Image n shows photo n modulo the number of photos. The first round of "test" is their middles; all else is drawn, from one seed for

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from model import data
-from model.configs import config_of
+from model.configs import deit_config_of
 from model.graph import DeitGraph
 from model.lower import lower
 from model.nets.deit import DeiT
@@ -38,7 +38,7 @@ def convert(path: Path | str, model: str, bits: int) -> tuple[DeitGraph, dict[st
 
     Raises InputError for a file that is not of ``model``, and where a constant does not fit its width.
     """
-    config = config_of(model)
+    config = deit_config_of(model)
     shape = config.shape(bits)
     net = load_pretrained(path, config)
     images, _ = data.load(CALIBRATION_SOURCE, "train", shape, CALIBRATION_IMAGES)

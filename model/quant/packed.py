@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from model.checkpoint import read_archive
-from model.configs import config_of
+from model.configs import deit_config_of
 from model.errors import InputError
 from model.nets.deit import DeiT
 from model.quant.deit import QuantDeiT
@@ -34,7 +34,7 @@ def load_quantized(path: Path | str) -> QuantDeiT:
     """The network in eval mode. Raises InputError for files that hold something else."""
     arrays = read_archive(path)
     try:
-        network = QuantDeiT(DeiT(config_of(arrays["model"].item())), int(arrays["bits"]))
+        network = QuantDeiT(DeiT(deit_config_of(arrays["model"].item())), int(arrays["bits"]))
         state = {name: _tensor(arrays, name, tensor.shape) for name, tensor in network.state_dict().items()}
         network.load_state_dict(state)
     except (KeyError, ValueError, TypeError, RuntimeError) as error:

@@ -5,10 +5,13 @@ import csv
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
-from model import lower, train
+from model import data, lower, train
 from model.checkpoint import load_graph
+from model.configs import efficientvit_config_of
 from model.interpreter import logits_of
+from model.nets.pretrained import float_network
 
 
 def test_float_then_quantized_then_lowered(tmp_path, capsys):
@@ -34,6 +37,25 @@ def test_the_same_seed_gives_the_same_network(tmp_path):
         train.main(["--source", "random", "--epochs", "1", "--batch", "512", "--seed", "3", "--out", str(run)])
     first, again = (torch.load(run, weights_only=True)["state"] for run in runs)
     assert all(torch.equal(first[name], again[name]) for name in first)
+
+
+def test_an_efficientvit_in_float(tmp_path, capsys):
+    """BatchNorm's statistics are part of the result; a second run continues from the first, and stores the network alone."""
+    out, network = tmp_path / "e.pt", tmp_path / "f.safetensors"
+    common = ["--model", "efficientvit_micro", "--bits", "float", "--source", "random", "--epochs", "1", "--batch", "256"]
+    assert train.main([*common, "--out", str(out)]) == 0
+    stored = torch.load(out, weights_only=True)
+    assert (stored["model"], stored["bits"]) == ("efficientvit_micro", "float")
+    assert stored["state"]["net.stem.in_conv.norm.running_mean"].abs().max() > 0
+    assert train.main([*common, "--start", str(out), "--out", str(network)]) == 0
+    assert load_file(network)["stem.in_conv.norm.num_batches_tracked"] == 4
+    last = float((tmp_path / "f.csv").read_text().splitlines()[-1].split(",")[4])
+    test_set = data.load("random", "test", efficientvit_config_of("efficientvit_micro"))
+    assert train.accuracy(float_network("efficientvit_micro", str(network)).forward_bytes, *test_set) == pytest.approx(last, abs=0.01)
+    assert train.main(["--model", "efficientvit_micro", "--bits", "8", "--out", str(out)]) == 2
+    assert capsys.readouterr().err.startswith("error: model must be one of deit_micro, deit_tiny")
+    assert train.main(["--bits", "8", "--out", str(network)]) == 2
+    assert capsys.readouterr().err.startswith("error: a quantized run must not be stored as .safetensors: ")
 
 
 def test_photos_cannot_be_trained_on(capsys):
