@@ -163,8 +163,11 @@ def test_dead_weights_beside_a_large_bias_fit():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ("efficientvit_b0", "efficientvit_b1"))
+@pytest.mark.parametrize(
+    "name", [*(f"efficientvit_{size}_r224" for size in ("b0", "b1", "b2", "b3")), "efficientvit_b1_r256", "efficientvit_b1_r288"]
+)
 def test_photos(name):
+    """Every network of the B series, quantized with photos: operator by operator within the tolerance."""
     config = efficientvit_config_of(name)
     images = load_photos("train", config, 16)[0]
     folded = fold(network_of(config, images=images))
