@@ -86,10 +86,17 @@ def told(words: Sequence[str], allowed: Sequence[int] = (0,)) -> dict[str, Any]:
 def tools() -> dict[str, str]:
     """Versions of everything that the figures depend on."""
     compiler = subprocess.run(["g++", "-dumpfullversion"], capture_output=True, text=True, check=True).stdout.strip()
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=12"], capture_output=True, text=True, check=True, cwd=Path(__file__).parent
-    ).stdout.strip()
-    return {"python": platform.python_version(), "g++": compiler, **{name: version(name) for name in TOOLS}, "popvit": commit}
+    return {"python": platform.python_version(), "g++": compiler, **{name: version(name) for name in TOOLS}, "popvit": commit()}
+
+
+def commit() -> str:
+    """Of the sources: new results beside them change nothing."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], capture_output=True, text=True, check=True, cwd=Path(__file__).parent.parent).stdout.strip()
+
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ":!benchmarks/results")
+    return git("rev-parse", "--short=12", "HEAD") + ("-dirty" if changed else "")
 
 
 def save(result: dict[str, Any]) -> Path:
