@@ -47,7 +47,7 @@ lint: .venv/.stamp-dev
 	.venv/bin/pyright
 
 models: setup
-	$(RUN) -m model.quantize
+	$(RUN) -m model.ship
 
 clean:
 	rm -rf .cache .pytest_cache .ruff_cache

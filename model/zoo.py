@@ -4,53 +4,88 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from model import checkpoint
-from model.configs import CONFIGS, deit_config_of
+from model import checkpoint, random_graph
+from model.configs import CONFIGS, EFFICIENTVIT_CONFIGS, Config, DeiTConfig, config_of, deit_config_of
+from model.efficientvit import checkpoint as efficientvit_checkpoint
+from model.efficientvit import random_graph as efficientvit_random_graph
+from model.efficientvit.graph import EfficientVitGraph
 from model.errors import InputError
 from model.graph import DeitGraph, DeitShape
-from model.random_graph import random_graph
 
-MODELS = tuple(CONFIGS)
+MODELS = (*CONFIGS, *EFFICIENTVIT_CONFIGS)
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
 RANDOM_PREFIX = "random:"
-#: Integer graphs end in .npz; these are float networks of timm or Facebook.
+#: Integer graphs end in .npz; these are float networks of timm, Facebook or MIT.
 FLOAT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
+#: EfficientViT's activations, and weights where nothing says otherwise.
+EFFICIENTVIT_BITS, EFFICIENTVIT_WEIGHT_BITS = range(4, 9), 8
+
+Graph = DeitGraph | EfficientVitGraph
 
 
 def shape_of(model: str, bits: int) -> DeitShape:
-    """Raises InputError for an unknown model and a precision out of range."""
+    """Of a DeiT; an EfficientViT's is its config. Raises InputError for an unknown model and a precision out of range."""
     return deit_config_of(model).shape(bits)
 
 
 def shipped_path(model: str, bits: int) -> Path:
-    return CHECKPOINTS / f"{model}_w1a{bits}.npz"
+    return CHECKPOINTS / f"{model}_w{1 if model in CONFIGS else EFFICIENTVIT_WEIGHT_BITS}a{bits}.npz"
 
 
-def load_graph_and_metadata(model: str, bits: int, source: str | None = None) -> tuple[DeitGraph, dict]:
+def _check_bits(config: Config, bits: int) -> None:
+    if isinstance(config, DeiTConfig):
+        config.shape(bits)
+    elif bits not in EFFICIENTVIT_BITS:
+        raise InputError(f"bits of {config.name} must be {EFFICIENTVIT_BITS[0]}..{EFFICIENTVIT_BITS[-1]}: {bits} is not; choose 8, 6 or 4")
+
+
+def _random(config: Config, bits: int, seed: str) -> Graph:
+    if not seed.isdecimal():
+        raise InputError(f"random:SEED needs a whole number: {seed!r} is not; try random:0")
+    if isinstance(config, DeiTConfig):
+        return random_graph.random_graph(config.shape(bits), int(seed))
+    return efficientvit_random_graph.random_graph(config, bits, int(seed), EFFICIENTVIT_WEIGHT_BITS)
+
+
+def _same(a: str, b: str) -> bool:
+    """A B network's plain name is that at 224 x 224."""
+    return a.removesuffix("_r224") == b.removesuffix("_r224")
+
+
+def _stored(config: Config, bits: int, path: str) -> tuple[Graph, dict]:
+    """Of an integer graph's file."""
+    if isinstance(config, DeiTConfig):
+        graph, metadata = checkpoint.load_graph(path)
+        fits, found = graph.shape == config.shape(bits), f"{graph.shape.name} with {graph.shape.bits}"
+    else:
+        graph, metadata = efficientvit_checkpoint.load_graph(path)
+        fits, found = _same(graph.name, config.name) and graph.bits == bits, f"{graph.name} with {graph.bits}"
+    if not fits:
+        raise InputError(f"the checkpoint must be {config.name} with {bits} bits: {path} is {found}; name that model and those bits")
+    return graph, metadata
+
+
+def load_graph_and_metadata(model: str, bits: int, source: str | None = None) -> tuple[Graph, dict]:
     """``source``: a path, ``random:SEED``, or None for the shipped checkpoint, else ``random:0``.
 
     A path is an integer graph (.npz), or a float network (``FLOAT_SUFFIXES``), which is converted: see ``model.quant.convert``.
+    bits : of activations; weights have 1 bit (DeiT) or 8 (EfficientViT), a stored EfficientViT its own
     """
-    shape = shape_of(model, bits)
+    config = config_of(model)
+    _check_bits(config, bits)
     if source is None:
         source = str(shipped_path(model, bits)) if shipped_path(model, bits).exists() else f"{RANDOM_PREFIX}0"
     if source.startswith(RANDOM_PREFIX):
-        seed = source.removeprefix(RANDOM_PREFIX)
-        if not seed.isdecimal():
-            raise InputError(f"random:SEED needs a whole number: {seed!r} is not; try random:0")
-        return random_graph(shape, int(seed)), {"source": source}
+        return _random(config, bits, source.removeprefix(RANDOM_PREFIX)), {"source": source}
     if Path(source).suffix in FLOAT_SUFFIXES:
         from model.quant.convert import convert
 
         graph, metadata = convert(source, model, bits)
-        return graph, {"source": source, **metadata}
-    graph, metadata = checkpoint.load_graph(source)
-    if graph.shape != shape:
-        found = f"{graph.shape.name} with {graph.shape.bits}"
-        raise InputError(f"the checkpoint must be {model} with {bits} bits: {source} is {found}; name that model and those bits")
+    else:
+        graph, metadata = _stored(config, bits, source)
     return graph, {"source": source, **metadata}
 
 
-def load_graph(model: str, bits: int, checkpoint: str | None = None) -> DeitGraph:
+def load_graph(model: str, bits: int, checkpoint: str | None = None) -> Graph:
     """See ``load_graph_and_metadata``."""
     return load_graph_and_metadata(model, bits, checkpoint)[0]

@@ -83,6 +83,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def _configured(options: argparse.Namespace, technology: str):
     """(graph, metadata, config) of the command line's model."""
+    from model.configs import CONFIGS, config_of
     from model.zoo import load_graph_and_metadata
     from rtl.attention_config import AttentionConfig
     from rtl.config import preset
@@ -91,6 +92,8 @@ def _configured(options: argparse.Namespace, technology: str):
 
     if options.strategy not in STRATEGIES:
         raise InputError(f"--strategy must be one of {', '.join(STRATEGIES)}: {options.strategy} is not; use lut_table")
+    if config_of(options.model).name not in CONFIGS:
+        raise InputError(f"--model must be a DeiT: the accelerator for EfficientViT ({options.model}) is not built yet; use deit_base")
     graph, metadata = load_graph_and_metadata(options.model, options.bits, options.checkpoint)
     config = preset(graph.shape, technology=technology, strategy=options.strategy)
     if options.rows is not None:

@@ -15,7 +15,17 @@ OURS = ("rtl", "model", "boards")
 # Layer by layer from the ground up; a module belongs to the first layer with a pattern that fits ("rtl.bus.*" includes rtl.bus itself).
 LAYERS: dict[str, tuple[str, ...]] = {
     "contract": ("model.errors", "model.graph", "model.integer", "model"),
-    "networks": ("model.nets.*", "model.quant.*", "model.train", "model.quantize", "model.evaluate", "model.lower", "model.zoo"),
+    "networks": (
+        "model.nets.*",
+        "model.quant.*",
+        "model.train",
+        "model.quantize",
+        "model.ship",
+        "model.evaluate",
+        "model.lower",
+        "model.zoo",
+        "model.efficientvit.lower",
+    ),
     "numbers": ("model.*",),
     "boards": ("boards.*",),
     "ground": ("rtl.errors", "rtl.shapes", "rtl"),
@@ -47,7 +57,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
 }
 # Packages of others, beside the standard library and numpy.
 PACKAGES: dict[str, tuple[str, ...]] = {
-    "networks": ("torch", "safetensors", "rich"),
+    "networks": ("torch", "safetensors", "rich", "PIL"),
     "numbers": ("rich", "skimage"),
     "boards": ("amaranth", "amaranth_boards"),
     "flow": ("amaranth", "pyosys", "rich"),

@@ -44,6 +44,8 @@ def refused(done: subprocess.CompletedProcess, *parts: str) -> None:
         (("--board", "vcu999", "build"), ("vcu999", "zcu102")),
         (("--clock-mhz", "-1", "build"), ("clock", "-1")),
         (("--strategy", "magic", "build"), ("magic", "lut_table")),
+        (("--model", "efficientvit_micro", "build"), ("the accelerator for EfficientViT (efficientvit_micro) is not built yet",)),
+        (("--model", "efficientvit_b1", "simulate"), ("--model must be a DeiT", "use deit_base")),
         (("--model", "deit_micro", "--rows", "0", "build"), ("rows", "0")),
         (("--model", "deit_micro", "--rows", "7", "build"), ("rows must be even", "7")),
         (("--checkpoint", "no/such/file.npz", "build"), ("no/such/file.npz",)),

@@ -112,7 +112,7 @@ def check_scale(graph: EfficientVitGraph, name: str, scale: Scale, head_dim: int
     limits = _MULTIPLIER if logarithmic else unsigned(integer.ATTENTION_DIVIDEND_BITS)
     check_within(f"{name} output multiplier", np.array([scale.output_multiplier]), limits)
     check_within(f"{name} output shift", np.array([scale.output_shift]), _OUTPUT_SHIFTS)
-    assert EXPONENTS <= _OUTPUT_SHIFTS.high
+    assert _OUTPUT_SHIFTS.high >= EXPONENTS
     return heads * head_dim
 
 

@@ -156,9 +156,18 @@ class _Builder:
             return round(self._top() * _GATED_LOW / (_GATED_LOW + _GATED_HIGH)), unsigned(self.bits)
         return 1 << (self.bits - 1), Saturation(low=1 if operand else 0, high=self._top())
 
+    def _gated_ratio(self, fraction: int) -> float:
+        """Of the second stage, at most."""
+        return self._top() / (_GATED_LOW + _GATED_HIGH) * 3 / (1 << fraction) * _RESULT_ONE
+
+    def _fraction(self, spread: float) -> int:
+        """The most that lets a channel whose sums deviate by ``spread`` reach Hardswish's argument; else the least with a second stage."""
+        possible = [k for k in range(integer.HARDSWISH_FRACTIONS[0], _FRACTION + 1) if self._gated_ratio(k) < _RATIO_LIMIT]
+        fitting = [k for k in possible if _ARGUMENT_DEVIATION / 3 * (1 << k) < _RATIO_LIMIT * spread]
+        return max(fitting, default=possible[0])
+
     def _gate(self, channels: int, fraction: int) -> Hardswish:
-        codes = self._top() / (_GATED_LOW + _GATED_HIGH)
-        ratios = self.rng.uniform(0.7, 1.0, channels) * codes * 3 / (1 << fraction) * _RESULT_ONE
+        ratios = self.rng.uniform(0.7, 1.0, channels) * self._gated_ratio(fraction)
         multiplier, shift = multipliers(ratios)
         most = 2 * _RESULT_ONE * self._top() // 255  # two codes of 8 bits
         offset = self.rng.integers(-most, most + 1, channels)
@@ -168,7 +177,7 @@ class _Builder:
         """``deviation``: of what the first stage gives, where that is not Hardswish's argument."""
         flat = sums.reshape(-1, sums.shape[-1])
         mean, spread = flat.mean(0), np.maximum(flat.std(0), flat.std() / 4) + 1
-        fraction = _FRACTION if _ARGUMENT_DEVIATION / _UNIT < _RATIO_LIMIT * spread.min() else integer.HARDSWISH_FRACTIONS[0]
+        fraction = self._fraction(float(spread.min()))
         wanted = _ARGUMENT_DEVIATION / 3 * (1 << fraction) if hardswish else deviation
         multiplier, shift = multipliers(np.minimum(wanted / spread, _RATIO_LIMIT))
         bias = np.round(-mean + self.rng.normal(0, 0.3, len(mean)) * spread).astype(np.int64)

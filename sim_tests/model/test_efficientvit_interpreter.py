@@ -161,7 +161,7 @@ def test_damaged_files_are_named(graph: EfficientVitGraph, tmp_path: Path) -> No
     checkpoint.save_graph(path, graph)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(InputError, match="whole .npz file"):
+    with pytest.raises(InputError, match=r"whole \.npz file"):
         checkpoint.load_graph(path)
     arrays = dict(np.load(io.BytesIO(whole)))
     del arrays["stem.in_conv.weight"]

@@ -1,5 +1,6 @@
 """Networks by name, and the evaluation command with its errors."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -10,14 +11,20 @@ import pytest
 
 from model import data, evaluate, zoo
 from model.checkpoint import save_graph
-from model.configs import CONFIGS
+from model.configs import CONFIGS, EFFICIENTVIT_CONFIGS, efficientvit_config_of
+from model.efficientvit import checkpoint as efficientvit_checkpoint
+from model.efficientvit.random_graph import random_graph as random_efficientvit_graph
 from model.errors import InputError
 
 TOKENS = {"deit_micro": 17, **{f"deit_{size}": 197 for size in ("tiny", "small", "base")},
           **{f"deit_{size}_distilled": 198 for size in ("tiny", "small", "base")}}  # fmt: skip
 
 
-@pytest.mark.parametrize("model", zoo.MODELS)
+def test_models_are_both_families():
+    assert list(zoo.MODELS) == [*CONFIGS, *EFFICIENTVIT_CONFIGS]
+
+
+@pytest.mark.parametrize("model", CONFIGS)
 def test_shapes(model):
     shape = zoo.shape_of(model, 6)
     assert (shape.tokens, shape.bits, shape.name) == (TOKENS[model], 6, model)
@@ -27,8 +34,10 @@ def test_shapes(model):
 @pytest.mark.parametrize(
     ("model", "bits", "source", "said"),
     [
-        ("resnet", 8, None, f"model must be one of {', '.join(CONFIGS)}: 'resnet' is not; choose one of these"),
+        ("resnet", 8, None, f"model must be one of {', '.join(zoo.MODELS)}: 'resnet' is not; choose one of these"),
         ("deit_micro", 0, None, "bits must be 1..8: 0 is not; choose 8, 6 or 4"),
+        ("efficientvit_b1", 3, None, "bits of efficientvit_b1 must be 4..8: 3 is not; choose 8, 6 or 4"),
+        ("efficientvit_b1", 8, "random:-1", "random:SEED needs a whole number: '-1' is not; try random:0"),
         ("deit_micro", 8, "random:x", "random:SEED needs a whole number: 'x' is not; try random:0"),
     ],
 )
@@ -46,6 +55,62 @@ def test_checkpoint_of_another_network(tmp_path):
 
 def test_without_a_checkpoint_the_graph_is_random():
     assert zoo.load_graph_and_metadata("deit_tiny", 2)[1] == {"source": "random:0"}
+
+
+def save_efficientvit(path, **metadata):
+    """efficientvit_micro's shape, named like a B network."""
+    graph = random_efficientvit_graph(efficientvit_config_of("efficientvit_micro"), 6, 1, 7)
+    efficientvit_checkpoint.save_graph(path, dataclasses.replace(graph, name="efficientvit_b1_r224"), metadata)
+    return str(path)
+
+
+def test_efficientvit_by_seed_and_file(tmp_path):
+    graph, metadata = zoo.load_graph_and_metadata("efficientvit_micro", 5, "random:7")
+    assert (graph.name, graph.bits, graph.weight_bits, metadata) == ("efficientvit_micro", 5, 8, {"source": "random:7"})
+    assert zoo.load_graph_and_metadata("efficientvit_micro", 4)[1] == {"source": "random:0"}
+    path = save_efficientvit(tmp_path / "g.npz", network="net.pt")
+    for name in ("efficientvit_b1", "efficientvit_b1_r224"):
+        graph, metadata = zoo.load_graph_and_metadata(name, 6, path)
+        assert graph.weight_bits == 7 and metadata == {"source": path, "network": "net.pt"}
+    for name, bits in (("efficientvit_b1_r256", 6), ("efficientvit_b1", 8)):
+        with pytest.raises(InputError, match=rf"the checkpoint must be {name} with {bits} bits: .* is efficientvit_b1_r224 with 6;"):
+            zoo.load_graph(name, bits, path)
+
+
+def test_the_other_familys_file(tmp_path):
+    path = save_efficientvit(tmp_path / "g.npz")
+    with pytest.raises(InputError, match="format must be popvit-graph-1"):
+        zoo.load_graph("deit_micro", 6, path)
+    with pytest.raises(InputError, match="format must be popvit-efficientvit-1"):
+        zoo.load_graph("efficientvit_micro", 8, str(zoo.shipped_path("deit_micro", 8)))
+
+
+def test_float_efficientvit_is_quantized_with_photos(capsys):
+    network = str(zoo.CHECKPOINTS / "efficientvit_micro.safetensors")
+    graph, metadata = zoo.load_graph_and_metadata("efficientvit_micro", 7, network)
+    assert (graph.name, graph.bits, graph.weight_bits) == ("efficientvit_micro", 7, 8) and metadata["source"] == network
+    assert "activations calibrated on 32 photos" in metadata["conversion"] and "not claimed" in capsys.readouterr().err
+
+
+def test_shipped_efficientvit(capsys):
+    """A slice: the integer graph within a point and a half of the float network; all images are measured by a slow test."""
+    assert evaluate.main(["--model", "efficientvit_micro", "--images", "300", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert list(result) == ["model", "bits", "images", "accuracy", "float_accuracy", "seconds"]
+    assert result["float_accuracy"] > 89 and abs(result["accuracy"] - result["float_accuracy"]) <= 1.5
+    graph, metadata = zoo.load_graph_and_metadata("efficientvit_micro", 8)
+    assert graph.name == "efficientvit_micro" and metadata["network"] == "efficientvit_micro.safetensors"
+
+
+def test_where_the_float_network_is(tmp_path):
+    beside = tmp_path / "net.pt"
+    graph = {"source": str(tmp_path / "g.npz"), "network": "net.pt"}
+    assert evaluate.float_source(graph) is None
+    beside.write_bytes(b"")
+    assert evaluate.float_source(graph) == str(beside)
+    assert evaluate.float_source({**graph, "network": "random:3"}) == "random:3"
+    assert evaluate.float_source({"source": "random:3"}) is None
+    assert evaluate.float_source({"source": "some.safetensors"}) == "some.safetensors"
 
 
 def test_evaluate_prints_its_keys(capsys):
