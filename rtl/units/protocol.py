@@ -59,7 +59,7 @@ def any_bit(m: Module, technology: object, value: Value, *, groups: Sequence[Val
     while len(value) + len(groups) > room:
         assert len(value) > 0  # else a third level
         groups.append(lut(m, technology, _differ(0, len(unlike)), *unlike, value[-room:]))
-        value = value[:-room]
+        value = Value.cast(value[:-room])
     return lut(m, technology, _differ(len(groups), len(unlike)), *groups, *unlike, value)
 
 
