@@ -196,8 +196,9 @@ class _Builder:
         state_multiplier, state_shift = multipliers(np.full(heads, state_ratio))
         sum_multiplier, sum_shift = multipliers(np.full(heads, sum_ratio))
         divisor = (q @ np.round(total * sum_ratio)[..., None]).max()
-        ratio = sum_ratio / state_ratio * self._top() / 255  # quotient times this: v, codes for codes
-        rule, output_multiplier, output_shift = division(kind, float(divisor), 1.3 * ratio)
+        deviation = (q @ state / np.maximum(q @ total[..., None], 1)).std()  # of the quotients, in units of v's codes
+        ratio = self._deviation() / _RESULT_ONE / deviation * sum_ratio / state_ratio
+        rule, output_multiplier, output_shift = division(kind, float(divisor), ratio)
         return Scale(
             source=source, state_multiplier=state_multiplier, state_shift=state_shift, sum_multiplier=sum_multiplier, sum_shift=sum_shift,
             divisor=rule, output_multiplier=output_multiplier, output_shift=output_shift,

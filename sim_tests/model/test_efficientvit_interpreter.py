@@ -108,7 +108,7 @@ def test_random_graphs_neither_die_nor_saturate(bits: int, weight_bits: int, kin
         if name != IMAGE:
             ends = ((u == tensor.limits.low) | (u == tensor.limits.high)).mean()
             # in few codes much of Hardswish's lower half is the lowest
-            assert len(np.unique(u)) >= min(7, 1 << (bits - 1)) and ends < (0.45 if bits > 4 else 0.65), name
+            assert len(np.unique(u)) >= 5 and ends < (0.45 if bits > 4 else 0.65), name
 
 
 def test_files_give_the_graph_back(graph: EfficientVitGraph, tmp_path: Path) -> None:

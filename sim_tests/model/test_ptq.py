@@ -366,7 +366,7 @@ def test_arguments_beyond_16_bits_are_named():
         net.stages[0].blocks[1].main.depth_conv.norm.weight.mul_(1000)
     folded = fold(net)
     with pytest.raises(
-        InputError, match=r"^Hardswish's argument must stay below 307: that of stages\.0\.blocks\.1\.main\.depth_conv reaches"
+        InputError, match=r"^Hardswish's argument must stay below 1229: that of stages\.0\.blocks\.1\.main\.depth_conv reaches"
     ):
         quantize(folded, BATCHES, calibrate(folded, BATCHES, 16), Techniques())
 
