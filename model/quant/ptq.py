@@ -93,7 +93,7 @@ def check_channels(name: str, extent: Extent) -> None:
         listed = ", ".join(map(str, constant[:8])) + (", ..." if len(constant) > 8 else "")
         raise InputError(
             f"channels must vary over the calibration images: {len(constant)} of {len(extent.low)} of {name} do not ({listed}); "
-            "give more varied images or set constant_channels to keep"
+            "give more varied images or keep them: --constant-channels keep"
         )
 
 
