@@ -117,6 +117,14 @@ def wide_scale(extent: Extent) -> float:
     return WIDE_HEADROOM * float(torch.maximum(extent.high, -extent.low).max()) / WIDE.high
 
 
+def bias_of(operator: FoldedConvolution, source: TensorQuantization, integers: Tensor, scale: Tensor) -> Tensor:
+    """(outputs,) real: the folded bias, and what the source's centres add through the quantized weights, in whole units of the sums."""
+    real = integers.double() * scale[:, None, None, None]
+    shifted = (real * representable.per_input(source.centre / source.migration, operator)).sum((1, 2, 3))
+    products = source.scale * scale
+    return round_half_up((operator.bias.double() + shifted) / products) * products
+
+
 class _Quantizer:
     """Walks the operators in order: what an operator makes of its input's scale bounds its output's, see ``representable``."""
 
@@ -176,10 +184,7 @@ class _Quantizer:
         if fraction is not None:
             scale = scale.clamp_max(representable.greatest_product(fraction) / source.scale)
         integers = nearest_weight(weight, scale, bits) if rounded is None else rounded.to(torch.int32)
-        real = integers.double() * scale[:, None, None, None]
-        shifted = (real * representable.per_input(source.centre / source.migration, operator)).sum((1, 2, 3))
-        products = source.scale * scale
-        bias = round_half_up((operator.bias.double() + shifted) / products) * products
+        products, bias = source.scale * scale, bias_of(operator, source, integers, scale)
         self.result.convolutions[operator.name] = ConvolutionQuantization(weight=integers, weight_scale=scale, bias=bias, fraction=fraction)
         shortcut = 0.0 if operator.shortcut is None else self.result.tensors[operator.shortcut].scale
         least = representable.least_scale(products, operator.target in self.wide, operator.hardswish, shortcut)

@@ -23,7 +23,8 @@ from model.quant import representable
 from model.quant.calibration import Batches, each_batch
 from model.quant.fake_quantized import FakeQuantized
 from model.quant.folded import FoldedConvolution, FoldedNetwork, FoldedOperator, operate, sources_of
-from model.quant.quantization import ConvolutionQuantization, Quantization, round_half_up
+from model.quant.ptq import bias_of
+from model.quant.quantization import ConvolutionQuantization, Quantization
 
 #: h(alpha) = sigmoid(alpha) stretched to -0.1 ... 1.1, then limited to 0 ... 1.
 STRETCH, LOW = 1.2, -0.1
@@ -103,10 +104,7 @@ def with_weights(quantization: Quantization, integers: Tensors) -> Quantization:
     for name, weight in integers.items():
         operator, before = operators[name], changed[name]
         source = quantization.tensors[operator.source]
-        real = weight.double() * before.weight_scale[:, None, None, None]
-        shifted = (real * representable.per_input(source.centre / source.migration, operator)).sum((1, 2, 3))
-        products = source.scale * before.weight_scale
-        changed[name] = replace(before, weight=weight, bias=round_half_up((operator.bias.double() + shifted) / products) * products)
+        changed[name] = replace(before, weight=weight, bias=bias_of(operator, source, weight, before.weight_scale))
     return replace(quantization, convolutions=changed)
 
 

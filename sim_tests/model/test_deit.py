@@ -1,7 +1,5 @@
 """DeiT in float: timm's parameter names, sizes and (where timm is installed) logits."""
 
-import importlib.util
-
 import pytest
 import torch
 
@@ -48,19 +46,6 @@ def test_bytes_are_normalised():
 def test_unknown_name():
     with pytest.raises(InputError, match="model must be one of deit_micro, deit_tiny"):
         config_of("vit")
-
-
-@pytest.fixture(scope="module")
-def timm():
-    """timm imports torchvision, whose CUDA build lacks two operators beside a CPU torch: empty declarations let it load."""
-    reason = "needs timm 1.0.31 and torchvision 0.28.0, both installed with --no-deps"
-    if importlib.util.find_spec("timm") is None or importlib.util.find_spec("torchvision") is None:
-        pytest.skip(reason)
-    library = torch.library.Library("torchvision", "DEF")
-    for operator in ("nms", "qnms"):
-        library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    yield pytest.importorskip("timm", reason=reason, exc_type=ImportError)
-    del library
 
 
 @pytest.mark.optional

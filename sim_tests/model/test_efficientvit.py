@@ -1,7 +1,6 @@
 """EfficientViT in float: MIT's sizes by block, logits against a second implementation and (where timm is installed) timm's."""
 
 import csv
-import importlib.util
 
 import numpy as np
 import pytest
@@ -280,19 +279,6 @@ def test_names():
         config_of("efficientvit_m0")
     with pytest.raises(InputError, match=r"model must be one of efficientvit_micro, .*: 'deit_micro' is not"):
         efficientvit_config_of("deit_micro")
-
-
-@pytest.fixture(scope="module")
-def timm():
-    """timm imports torchvision, whose CUDA build lacks two operators beside a CPU torch: empty declarations let it load."""
-    reason = "needs timm 1.0.31 and torchvision 0.28.0, both installed with --no-deps"
-    if importlib.util.find_spec("timm") is None or importlib.util.find_spec("torchvision") is None:
-        pytest.skip(reason)
-    library = torch.library.Library("torchvision", "DEF")
-    for operator in ("nms", "qnms"):
-        library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    yield pytest.importorskip("timm", reason=reason, exc_type=ImportError)
-    del library
 
 
 @pytest.mark.optional
