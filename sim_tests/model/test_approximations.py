@@ -13,16 +13,18 @@ from model.random_graph import gelu, hidden_table
 BOUNDS = {
     "requantize ratio": 0.00013,
     "softmax numerator": 0.5,
-    "softmax probability": 0.03,
+    "softmax probability": 0.05,
     "score step": 0.0158,
     "LayerNorm mean": 0.27,
     "LayerNorm normalized": 1e-3,
     "LayerNorm code": 0.03,
     "GELU table": 0.5,
     "reciprocal": 1e-4,
-    "attention output": 1.25,
+    "attention output": 1.35,
 }
-RNG = np.random.default_rng(7)
+#: One generator for the whole module; every measure starts it anew, so that a figure does not depend on which tests ran before.
+RNG = np.random.default_rng(0)
+SEEDS = range(3)
 
 
 def requantize_ratio() -> float:
@@ -138,9 +140,11 @@ MEASURES = {
 
 @pytest.mark.parametrize("name", BOUNDS)
 def test_error_stays_under_its_bound(name, record_property):
-    measured = MEASURES[name]()
-    record_property(name, float(measured))
-    assert 0 < measured <= BOUNDS[name]
+    for seed in SEEDS:
+        RNG.bit_generator.state = np.random.default_rng(seed).bit_generator.state
+        measured = MEASURES[name]()
+        record_property(f"{name}, seed {seed}", float(measured))
+        assert 0 < measured <= BOUNDS[name]
 
 
 def test_numerics_page_states_these_bounds():
