@@ -15,12 +15,14 @@ from rtl.bus.axi import AxiLite, AxiRead, AxiReadWrite
 from rtl.bus.axi_reader import AxiReader
 from rtl.bus.axi_writer import AxiWriter
 from rtl.bus.ports import FlatPorts
+from rtl.bus.registers import ControlRegistersConfig
 from rtl.config import AcceleratorConfig
-from rtl.dispatcher import QUEUES, Dispatcher
+from rtl.dispatcher import Dispatcher
 from rtl.dma_engine import DmaEngine
 from rtl.logit_memory import LogitMemory
 from rtl.pixel_input import PixelInput
-from rtl.program.isa import COUNTERS, Counter
+from rtl.program.instruction import COUNTERS
+from rtl.program.isa import Counter, Instruction
 from rtl.row import AttentionResult, Row, RowResult, finished, row_members
 from rtl.row_bus import WriteKind
 from rtl.row_feeder import ResultControl, RowFeeder, feeder_members
@@ -144,9 +146,12 @@ class Accelerator(wiring.Component):
         for number, reader in enumerate(weight_readers):
             m.submodules[f"weight_reader_{number}"] = reader
         m.submodules.collector = collector = KeyValueMemory(attention_config, _separate_bank)
+        identity = ControlRegistersConfig(
+            rows=config.rows, inputs=config.inputs, bits=config.bits, lanes=config.lanes, passes=config.passes
+        )
         drain = timing.compute_delay + timing.write + config.rows + collector.settle + COMMAND_LATENCY
-        m.submodules.supervisor = supervisor = Supervisor(config, settle=drain)
-        dispatcher, dma, streams, pixels = Dispatcher(), DmaEngine(config), WeightStream(config), PixelInput(config)
+        m.submodules.supervisor = supervisor = Supervisor(identity, Instruction.queue_count(), settle=drain)
+        dispatcher, dma, streams, pixels = Dispatcher(Instruction), DmaEngine(config), WeightStream(config), PixelInput(config)
         sequencer, attention = ArraySequencer(config, timing, drain), AttentionEngine(attention_config)
         engines = {"dispatcher": dispatcher, "dma": dma, "weight_stream": streams, "pixel_input": pixels, "sequencer": sequencer,
                    "attention": attention}  # fmt: skip
@@ -259,7 +264,7 @@ class Accelerator(wiring.Component):
             supervisor.transfer.eq(dma.progress | streams.progress | pixels.progress),
             self.interrupt.eq(supervisor.interrupt),
         ]
-        for number in range(QUEUES):
+        for number in range(dispatcher.queues):
             m.d.comb += getattr(supervisor, f"blocked_{number}").eq(getattr(dispatcher, f"blocked_{number}"))
 
     def _rows(self, m, bus, attention, load):

@@ -1,4 +1,4 @@
-"""Fetches the program and deals it to five in-order queues, each held back by the counters that its next instruction waits for."""
+"""Fetches the program and deals it to in-order queues, each held back by the counters that its next instruction waits for."""
 
 from __future__ import annotations
 
@@ -8,46 +8,41 @@ from amaranth.lib.wiring import In, Out
 
 from rtl.array_steps import Post
 from rtl.bus.axi import BEAT, REQUEST
-from rtl.instruction_queue import QUEUE_DEPTH, Blocked, Counters, InstructionQueue, payload_bits
-from rtl.program import isa
+from rtl.instruction_queue import QUEUE_DEPTH, Blocked, Counters, InstructionQueue
+from rtl.program import instruction
 from rtl.transfer import Instruction, Window
 
-__all__ = ["QUEUES", "QUEUE_DEPTH", "QUEUE_OF", "Blocked", "Dispatcher", "Instruction"]
+__all__ = ["QUEUE_DEPTH", "Blocked", "Dispatcher", "Instruction"]
 
-_HEADER = data.StructLayout(dict(isa.HEADER))
-
-#: 0 DMA, 1 ARRAY, 2 ATTEND, 3 STREAM, 4 INPUT
-QUEUE_OF = {
-    isa.Opcode.LOAD: 0,
-    isa.Opcode.STORE: 0,
-    isa.Opcode.END: 0,
-    isa.Opcode.TILE: 1,
-    isa.Opcode.ATTEND: 2,
-    isa.Opcode.STREAM: 3,
-    isa.Opcode.INPUT: 4,
-}
-QUEUES = 1 + max(QUEUE_OF.values())
-
+_HEADER = data.StructLayout(dict(instruction.HEADER))
 
 class Dispatcher(wiring.Component):
     """Program fetch, queues and counters.
+
+    Parameters
+    ----------
+    instructions : the family's `rtl.program.instruction.Instruction`: what opcodes there are, and which queue takes them
+    extra_posts : engines that post to more than one counter need more ports than there are queues
 
     Members
     -------
     start : begins at the program window's base        clear : empties everything
     program : window        o_read, i_beats : to and from the program's AXI reader
-    o_0 .. o_4 : DMA, ARRAY, ATTEND, STREAM and INPUT instructions whose waits hold
-    blocked_0 .. blocked_4 : what each queue's head waits for
-    post_0 .. post_4 : counter increments from the five engines
+    o_<queue> : instructions whose waits hold
+    blocked_<queue> : what each queue's head waits for
+    post_<queue> and on : counter increments from the engines
     bad_instruction, overflow : sticky until clear        fetched : strobe per instruction        index : instructions fetched
 
     Timing
     ------
-    1,364 LUT, 2,116 FF; at most two LUT levels and one carry chain from register to register (`rtl.flow.estimate`).
+    DeiT's five queues: 1,364 LUT, 2,116 FF; at most two LUT levels and one carry chain from register to register (`rtl.flow.estimate`).
     One instruction per four cycles is dealt. For its way through a queue see `InstructionQueue`. A post counts after three cycles.
     """
 
-    def __init__(self):
+    def __init__(self, instructions: type[instruction.Instruction], extra_posts: int = 0):
+        self.instructions = instructions
+        self.queues = instructions.queue_count()
+        self.posts = self.queues + extra_posts
         members = {
             "start": In(1),
             "clear": In(1),
@@ -59,20 +54,20 @@ class Dispatcher(wiring.Component):
             "fetched": Out(1),
             "index": Out(16),
         }
-        for number in range(QUEUES):
+        for number in range(self.queues):
             members[f"o_{number}"] = Out(stream.Signature(Instruction))
             members[f"blocked_{number}"] = Out(Blocked)
+        for number in range(self.posts):
             members[f"post_{number}"] = In(Post)
         super().__init__(members)
 
     def elaborate(self, platform):
         m = Module()
-        word, go, target = Signal(256, reset_less=True), Signal(), Signal(QUEUES)
+        word, go, target = Signal(256, reset_less=True), Signal(), Signal(self.queues)
         counters = self._counters(m)
-        room = Signal(QUEUES)
-        for number in range(QUEUES):
-            opcodes = tuple(opcode for opcode, queue in QUEUE_OF.items() if queue == number)
-            m.submodules[f"queue_{number}"] = queue = InstructionQueue(payload_bits(opcodes))
+        room = Signal(self.queues)
+        for number in range(self.queues):
+            m.submodules[f"queue_{number}"] = queue = InstructionQueue(self.instructions.payload_bits(number))
             wiring.connect(m, wiring.flipped(getattr(self, f"o_{number}")), queue.o)
             m.d.comb += [
                 queue.word.eq(word),
@@ -103,7 +98,7 @@ class Dispatcher(wiring.Component):
 
     def _fetch(self, m, word, go, target, room):
         """Assembles two beats to an instruction; ``go`` hands it to the queues in ``target``."""
-        halves, open_queue = Signal(2), Signal(QUEUES)
+        halves, open_queue = Signal(2), Signal(self.queues)
         beat = self.i_beats.payload.data
         opcode = data.View(_HEADER, beat[: _HEADER.size]).opcode
         known = Signal()
@@ -111,9 +106,9 @@ class Dispatcher(wiring.Component):
         with m.If(self.i_beats.valid & ~halves[1]):
             m.d.sync += [halves.eq(Cat(1, halves[0])), word.eq(Cat(word[128:], beat))]
             with m.If(~halves[0]):
-                m.d.sync += known.eq(Cat(opcode == code for code in QUEUE_OF).any())
-                for number in range(QUEUES):
-                    mine = (opcode == code for code, queue in QUEUE_OF.items() if queue == number)
+                m.d.sync += known.eq(Cat(opcode == code for code in self.instructions.queues).any())
+                for number in range(self.queues):
+                    mine = (opcode == code for code, queue in self.instructions.queues.items() if queue == number)
                     m.d.sync += target[number].eq(Cat(*mine).any())
         # Both are older than the second half: the target came with the first, the last push two cycles before that.
         m.d.sync += [open_queue.eq(target & room), go.eq(halves[1] & ~go & open_queue.any())]
@@ -125,12 +120,12 @@ class Dispatcher(wiring.Component):
     def _counters(self, m):
         """One counter per number. Posts are kept in one cycle, decoded in the next and added in the third."""
         counters = Signal(Counters)
-        posts = [Signal(Post, name=f"posted_{number}") for number in range(QUEUES)]
+        posts = [Signal(Post, name=f"posted_{number}") for number in range(self.posts)]
         m.d.sync += [post.eq(getattr(self, f"post_{number}")) for number, post in enumerate(posts)]
         overs = []
-        ones = Array(Const(value.bit_count(), QUEUES.bit_length()) for value in range(1 << QUEUES))  # a table: no carry chains
-        for index in range(isa.COUNTERS):
-            hits = Signal(QUEUES, name=f"hits_{index}")
+        ones = Array(Const(value.bit_count(), self.posts.bit_length()) for value in range(1 << self.posts))  # a table: no carry chains
+        for index in range(instruction.COUNTERS):
+            hits = Signal(self.posts, name=f"hits_{index}")
             following = Signal(17, name=f"following_{index}")
             over = Signal(name=f"over_{index}")
             m.d.sync += [hits.eq(Cat(post.enable & (post.counter == index) for post in posts)), over.eq(following[16])]

@@ -7,22 +7,17 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from rtl.program import isa
+from rtl.program.instruction import COUNTERS, HEADER, INSTRUCTION_BYTES, PAYLOAD_OFFSET, WAITS
 from rtl.transfer import Instruction
 
 #: Instructions that a queue holds, besides its head.
 QUEUE_DEPTH = 32
 
-_HEADER = data.StructLayout(dict(isa.HEADER))
+_HEADER = data.StructLayout(dict(HEADER))
 _WAIT_BITS = 4 + 16
-Counters = data.ArrayLayout(16, isa.COUNTERS)
+Counters = data.ArrayLayout(16, COUNTERS)
 #: What a queue's head waits for, for the watchdog. ``wait``: which of its three waits is short.
 Blocked = data.StructLayout({"waiting": 1, "wait": 2, "opcode": 4, "counter": 4, "have": 16, "want": 16})
-
-
-def payload_bits(opcodes: tuple[isa.Opcode, ...]) -> int:
-    """Payload bits that these instructions use."""
-    return max(sum(width for _, width in isa.PAYLOAD[opcode]) for opcode in opcodes)
 
 
 def _select(words: list[Value], index: Value) -> Value:
@@ -59,7 +54,7 @@ class InstructionQueue(wiring.Component):
         self.payload_bits = payload_bits
         super().__init__(
             {
-                "word": In(8 * isa.INSTRUCTION_BYTES),
+                "word": In(8 * INSTRUCTION_BYTES),
                 "push": In(1),
                 "room": Out(1),
                 "counters": In(Counters),
@@ -70,14 +65,14 @@ class InstructionQueue(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        head = Signal(isa.PAYLOAD_OFFSET + self.payload_bits, reset_less=True)
+        head = Signal(PAYLOAD_OFFSET + self.payload_bits, reset_less=True)
         loaded = Signal()
         self._store(m, head, loaded)
         header = data.View(_HEADER, head[: _HEADER.size])
         self._check(m, header, loaded)
         m.d.comb += [
             self.o.payload.opcode.eq(header.opcode),
-            self.o.payload.payload.eq(head[isa.PAYLOAD_OFFSET :]),
+            self.o.payload.payload.eq(head[PAYLOAD_OFFSET :]),
             self.o.payload.post.enable.eq(header.post_enable),
             self.o.payload.post.counter.eq(header.post_counter),
         ]
@@ -115,20 +110,20 @@ class InstructionQueue(wiring.Component):
         turn = Signal(2)
         enough = Signal()
         with m.Switch(turn):
-            for wait in range(isa.WAITS):
+            for wait in range(WAITS):
                 with m.Case(wait):
                     m.d.sync += [counter.eq(header[f"wait{wait}_counter"]), want_0.eq(header[f"wait{wait}_value"])]
         m.d.comb += enough.eq(have >= want_1)
         m.d.sync += [
-            turn.eq(Mux(turn == isa.WAITS - 1, 0, turn + 1)),
+            turn.eq(Mux(turn == WAITS - 1, 0, turn + 1)),
             fresh.eq(Mux(loaded, Cat(1, fresh[0]), 0)),
             chosen.eq(turn),
-            have.eq(_select([self.counters[index] for index in range(isa.COUNTERS)], counter)),
+            have.eq(_select([self.counters[index] for index in range(COUNTERS)], counter)),
             want_1.eq(want_0),
             counter_1.eq(counter),
             compared.eq(chosen),
         ]
-        for wait in range(isa.WAITS):
+        for wait in range(WAITS):
             with m.If(fresh[1] & (compared == wait)):
                 m.d.sync += [met[wait].eq(enough), short[wait].eq(~enough)]
         with m.If(fresh[1] & ~enough):

@@ -9,8 +9,7 @@ from amaranth.lib.wiring import In, Out
 from rtl.bus.axi import AxiLite
 from rtl.bus.register_map import ErrorCode
 from rtl.bus.registers import ControlRegistersConfig
-from rtl.config import AcceleratorConfig
-from rtl.dispatcher import QUEUES, Blocked
+from rtl.dispatcher import Blocked
 from rtl.dma_engine import DmaError, Window, Windows
 
 
@@ -19,7 +18,7 @@ class Supervisor(wiring.Component):
 
     Parameters
     ----------
-    config : AcceleratorConfig        settle : cycles until nothing issued before is in flight any more
+    identity : what the registers tell about the machine        queues : of the dispatcher        settle : cycles until nothing issued before is in flight any more
 
     Members
     -------
@@ -28,7 +27,7 @@ class Supervisor(wiring.Component):
     program, windows : from the registers
     program_error, read_error, write_error : bus errors        dma_error, stream_error, input_error : DmaError
     bad_instruction, overflow, done, fetched, transfer : from the engines        index : instructions fetched
-    blocked_0..4 : what the DMA, ARRAY, ATTEND, STREAM and INPUT queues wait for
+    blocked_<queue> : what each queue waits for; queue 0 is the DMA's, 1 the array's
     array_busy, array_active, array_hazard, attention_busy : for the counters
 
     Timing
@@ -39,8 +38,8 @@ class Supervisor(wiring.Component):
     The watchdog counts cycles in which nothing is fetched, moved, computed or posted. Events are counted one cycle late.
     """
 
-    def __init__(self, config: AcceleratorConfig, settle: int):
-        self.config, self.settle = config, settle
+    def __init__(self, identity: ControlRegistersConfig, queues: int, settle: int):
+        self.identity, self.queues, self.settle = identity, queues, settle
         super().__init__(
             {
                 "bus": In(AxiLite()),
@@ -58,16 +57,13 @@ class Supervisor(wiring.Component):
                 "stream_error": In(2),
                 "input_error": In(2),
                 "index": In(16),
-                **{f"blocked_{number}": In(Blocked) for number in range(QUEUES)},
+                **{f"blocked_{number}": In(Blocked) for number in range(queues)},
             }
         )
 
     def elaborate(self, platform):
         m = Module()
-        config = self.config
-        m.submodules.registers = registers = ControlRegistersConfig(
-            rows=config.rows, inputs=config.inputs, bits=config.bits, lanes=config.lanes, passes=config.passes
-        ).build()
+        m.submodules.registers = registers = self.identity.build()
         wiring.connect(m, wiring.flipped(self.bus), registers.bus)
         commands = registers.commands
         busy, running, halted = Signal(), Signal(), Signal(init=1)
@@ -110,7 +106,7 @@ class Supervisor(wiring.Component):
             late.eq(exceeded & enabled),
         ]
         report, waits = registers.state.report, Signal(Blocked)
-        order = (self.blocked_1, self.blocked_2, self.blocked_3, self.blocked_4)
+        order = [getattr(self, f"blocked_{queue}") for queue in range(1, self.queues)]
         chosen = self.blocked_0.as_value()
         for blocked in reversed(order):
             chosen = Mux(blocked.waiting, blocked.as_value(), chosen)

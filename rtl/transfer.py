@@ -10,9 +10,9 @@ from amaranth.lib.wiring import In, Out
 
 from rtl.array_steps import Post
 from rtl.bus.axi import ADDRESS_BITS, BEATS_BITS
-from rtl.program import isa
+from rtl.program.instruction import INSTRUCTION_BYTES, PAYLOAD_OFFSET
 
-PAYLOAD_BITS = 8 * isa.INSTRUCTION_BYTES - isa.PAYLOAD_OFFSET
+PAYLOAD_BITS = 8 * INSTRUCTION_BYTES - PAYLOAD_OFFSET
 
 Window = data.StructLayout({"base": ADDRESS_BITS, "bytes": 32})
 Windows = data.StructLayout({"weights": Window, "image": Window, "result": Window})

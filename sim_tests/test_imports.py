@@ -14,7 +14,7 @@ OURS = ("rtl", "model", "boards")
 
 # Layer by layer from the ground up; a module belongs to the first layer with a pattern that fits ("rtl.bus.*" includes rtl.bus itself).
 LAYERS: dict[str, tuple[str, ...]] = {
-    "contract": ("model.errors", "model.graph", "model.integer", "model"),
+    "contract": ("model.errors", "model.graph", "model.integer", "model.efficientvit.graph", "model.efficientvit.integer", "model"),
     "networks": (
         "model.nets.*",
         "model.quant.*",
@@ -29,11 +29,20 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "numbers": ("model.*",),
     "boards": ("boards.*",),
     "ground": ("rtl.errors", "rtl.shapes", "rtl"),
-    "leaves": ("rtl.config", "rtl.tech.*", "rtl.arith.*", "rtl.stream.*", "rtl.mem.*", "rtl.bus.*", "rtl.program.isa"),
+    "leaves": (
+        "rtl.config",
+        "rtl.tech.*",
+        "rtl.arith.*",
+        "rtl.bus.*",
+        "rtl.program.instruction",
+        "rtl.program.isa",
+        "rtl.efficientvit.isa",
+        "rtl.efficientvit.config",
+    ),
     "buses": ("rtl.row_bus", "rtl.statistics_bus", "rtl.attention_config", "rtl.attention_bus"),
     "units": ("rtl.units.*",),
-    "program": ("rtl.program.*", "rtl.plan.*"),
-    "accelerator": ("rtl.accelerator",),
+    "program": ("rtl.program.*", "rtl.efficientvit.program.*"),
+    "accelerator": ("rtl.accelerator", "rtl.efficientvit.accelerator"),
     "flow": ("rtl.flow.*",),
     "top": ("rtl.top",),
     "engines": ("rtl.*",),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from rtl.program.isa import PAYLOAD, WAITS, Counter, Instruction, Opcode
+from rtl.program.instruction import WAITS
+from rtl.program.isa import PAYLOAD, Counter, Instruction, Opcode
 
 
 class Emitter:

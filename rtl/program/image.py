@@ -6,7 +6,8 @@ import hashlib
 
 from rtl.config import AcceleratorConfig
 from rtl.program.compiler import LOGIT_BYTES, CompiledProgram, image_pixels
-from rtl.program.isa import COUNTERS, INSTRUCTION_BYTES, Counter
+from rtl.program.instruction import COUNTERS, INSTRUCTION_BYTES
+from rtl.program.isa import Counter
 
 #: Every window starts on this boundary (bytes) in DDR: a page, so that the driver can map each alone.
 WINDOW_ALIGNMENT = 4096

@@ -1,8 +1,4 @@
-"""The instruction set: 256-bit macro-instructions, one layout for the hardware decoder and the Python encoder.
-
-Every instruction starts with an 80-bit header: opcode, three waits (``counter >= value``) and an optional post (``counter += 1`` when the
-instruction is done). Counters are monotonic, 16 bits, zero at start; counter 0 is never posted, so ``wait 0 >= 0`` always holds.
-The payload begins at bit 80. Little-endian: bit 0 of the instruction is bit 0 of its first byte in memory.
+"""DeiT's instruction set; see ``rtl.program.instruction`` for what all instructions share.
 
 Instructions of one queue run in order; the five queues (DMA, ARRAY, ATTEND, STREAM, INPUT) run concurrently and meet only through counters.
 
@@ -12,12 +8,9 @@ Instructions of one queue run in order; the five queues (DMA, ARRAY, ATTEND, STR
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
-INSTRUCTION_BYTES = 32
-PAYLOAD_OFFSET = 80
-WAITS = 3
-COUNTERS = 16
+from rtl.program import instruction
 
 
 class Opcode(enum.IntEnum):
@@ -98,19 +91,6 @@ def weight_item_bits(inputs: int) -> int:
     return -(-inputs // 128) * 128
 
 
-#: Header fields, in order from bit 0: (name, width).
-HEADER = (
-    ("opcode", 4),
-    ("wait0_counter", 4),
-    ("wait0_value", 16),
-    ("wait1_counter", 4),
-    ("wait1_value", 16),
-    ("wait2_counter", 4),
-    ("wait2_value", 16),
-    ("post_enable", 1),
-    ("post_counter", 4),
-)
-
 #: Payload fields per opcode, in order from PAYLOAD_OFFSET. An ``offset`` is relative to the base of a DDR window, and every transfer is
 #: checked against its limit: WEIGHTS for LOAD and STREAM, IMAGE for INPUT, RESULT for STORE.
 PAYLOAD = {
@@ -162,51 +142,21 @@ PAYLOAD = {
 }
 
 
+#: 0 DMA, 1 ARRAY, 2 ATTEND, 3 STREAM, 4 INPUT
+QUEUE_OF = {
+    Opcode.LOAD: 0,
+    Opcode.STORE: 0,
+    Opcode.END: 0,
+    Opcode.TILE: 1,
+    Opcode.ATTEND: 2,
+    Opcode.STREAM: 3,
+    Opcode.INPUT: 4,
+}
+
+
 @dataclass(frozen=True, kw_only=True)
-class Instruction:
-    """One instruction. ``payload`` holds exactly the fields of its opcode. Encoding checks every range."""
+class Instruction(instruction.Instruction):
+    """An instruction of the DeiT machine."""
 
-    opcode: Opcode
-    payload: dict[str, int]
-    wait0_counter: int = 0
-    wait0_value: int = 0
-    wait1_counter: int = 0
-    wait1_value: int = 0
-    wait2_counter: int = 0
-    wait2_value: int = 0
-    post_enable: int = 0
-    post_counter: int = 0
-    comment: str = ""
-
-    def encode(self) -> bytes:
-        header = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("payload", "comment")}
-        word = _pack(HEADER, header) | _pack(PAYLOAD[self.opcode], self.payload) << PAYLOAD_OFFSET
-        return word.to_bytes(INSTRUCTION_BYTES, "little")
-
-    @classmethod
-    def decode(cls, data: bytes) -> Instruction:
-        word = int.from_bytes(data, "little")
-        header = _unpack(HEADER, word)
-        opcode = Opcode(header.pop("opcode"))
-        return cls(opcode=opcode, payload=_unpack(PAYLOAD[opcode], word >> PAYLOAD_OFFSET), **header)
-
-
-def _pack(layout, values: dict[str, int]) -> int:
-    if set(values) != {name for name, _ in layout}:
-        raise ValueError(f"an instruction takes exactly the fields {[n for n, _ in layout]}: got {sorted(values)}")
-    word = position = 0
-    for name, width in layout:
-        value = int(values[name])
-        if not 0 <= value < 1 << width:
-            raise ValueError(f"instruction field {name} must fit {width} bits: {value} does not")
-        word |= value << position
-        position += width
-    return word
-
-
-def _unpack(layout, word: int) -> dict[str, int]:
-    values = {}
-    for name, width in layout:
-        values[name] = word & ((1 << width) - 1)
-        word >>= width
-    return values
+    payloads = PAYLOAD
+    queues = QUEUE_OF

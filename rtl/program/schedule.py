@@ -27,7 +27,8 @@ from rtl.attention_config import AttentionConfig
 from rtl.config import AcceleratorConfig
 from rtl.program.bandwidth import Bandwidth
 from rtl.program.compiler import CompiledProgram
-from rtl.program.isa import WAITS, Counter, Destination, Instruction, LoadTarget, Opcode, weight_item_bits
+from rtl.program.instruction import WAITS
+from rtl.program.isa import Counter, Destination, Instruction, LoadTarget, Opcode, weight_item_bits
 from rtl.program.memory import BEAT_BYTES
 
 #: What the array does in a cycle, or waits for: the names of the accelerator's own account.

@@ -5,11 +5,13 @@ import random
 import cocotb
 from cocotb.triggers import FallingEdge, RisingEdge
 
-from rtl.dispatcher import QUEUE_OF, QUEUES, Blocked
-from rtl.program.isa import COUNTERS, PAYLOAD, Instruction, Opcode
+from rtl.dispatcher import Blocked
+from rtl.program.instruction import COUNTERS
+from rtl.program.isa import PAYLOAD, QUEUE_OF, Instruction, Opcode
 from sim_tests.cocotb.helpers import bench_random, drive_stream, idle_stream, start
 
 _PAYLOAD_BITS = 176
+QUEUES = Instruction.queue_count()
 
 
 def random_program(rng: random.Random, count: int) -> list[Instruction]:

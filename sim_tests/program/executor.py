@@ -11,7 +11,8 @@ from collections.abc import Callable
 import numpy as np
 
 from rtl.config import AcceleratorConfig
-from rtl.program.isa import COUNTERS, INSTRUCTION_BYTES, WAITS, Instruction, LoadTarget, Mask, Opcode, Source, weight_item_bits
+from rtl.program.instruction import COUNTERS, INSTRUCTION_BYTES, WAITS
+from rtl.program.isa import Instruction, LoadTarget, Mask, Opcode, Source, weight_item_bits
 from sim_tests.program.machine import BEAT_BYTES, Machine
 
 QUEUES = {

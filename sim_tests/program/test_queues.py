@@ -11,7 +11,8 @@ import pytest
 from model.random_graph import random_graph
 from rtl.config import AcceleratorConfig, preset
 from rtl.program.compiler import CompiledProgram, compile_graph
-from rtl.program.isa import COUNTERS, WAITS, Counter, Destination, Instruction, LoadTarget, Opcode, Source
+from rtl.program.instruction import COUNTERS, WAITS
+from rtl.program.isa import Counter, Destination, Instruction, LoadTarget, Opcode, Source
 from sim_tests.program.executor import QUEUES, Executor, array_first, attend_last, dma_first, first_of, input_first, met, stream_first
 from sim_tests.program.shapes import BASE, SMALL
 from sim_tests.program.test_compiler import images_of, logits_of, tensors_of, window_of
