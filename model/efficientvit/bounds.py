@@ -21,12 +21,11 @@ from model.efficientvit.graph import (
     Scale,
     Tensor,
 )
-from model.efficientvit.integer import DIVISOR_KINDS, EXPONENTS, HARDSWISH_FRACTIONS, WIDE
+from model.efficientvit.integer import DIVISOR_KINDS, HARDSWISH_FRACTIONS, WIDE
 from model.integer import Saturation, signed, unsigned
 
 AGAIN = "quantize the network again"
 _MULTIPLIER = unsigned(integer.MULTIPLIER_BITS)
-_OUTPUT_SHIFTS = Saturation(low=0, high=31)
 
 
 def accumulator_range(convolution: Convolution, source: Tensor) -> tuple[np.ndarray, np.ndarray]:
@@ -44,10 +43,10 @@ def check_channels(name: str, values: np.ndarray, count: int) -> None:
 
 def check_hardswish(name: str, stage: Hardswish, channels: int) -> None:
     require(stage.fraction in HARDSWISH_FRACTIONS, f"{name} fraction must be in {HARDSWISH_FRACTIONS}", stage.fraction, AGAIN)
-    for field in ("multiplier", "shift", "offset"):
+    for field in ("bias", "multiplier", "shift"):
         check_channels(f"{name} {field}", getattr(stage, field), channels)
+    check_within(f"{name} bias", stage.bias, WIDE)
     check_within(f"{name} multiplier", stage.multiplier, _MULTIPLIER)
-    check_within(f"{name} offset", stage.offset, WIDE)
     check_shift(f"{name} shift", stage.shift)
 
 
@@ -86,6 +85,20 @@ def check_convolution(graph: EfficientVitGraph, op: Convolution) -> None:
     check_requantizer(graph, op.name, op.requantizer, *accumulator_range(op, source), target)
 
 
+def check_limits(graph: EfficientVitGraph, name: str) -> None:
+    """The three kinds that ``model.efficientvit.graph`` names, s16 where that says so and nowhere else; the zero point is a code."""
+    limits, top = tensor_of(graph, name, name).limits, (1 << graph.bits) - 1
+    if name == IMAGE:
+        allowed = (unsigned(8),)
+    elif name == LOGITS or any(isinstance(operator, LayerNorm) and operator.source == name for operator in graph.operators):
+        allowed = (WIDE,)
+    else:
+        allowed = (Saturation(low=0, high=top), Saturation(low=1, high=top))
+    require(limits in allowed, f"{name} limits must be one of {allowed}", limits, AGAIN)
+    zeros = Saturation(low=0, high=0 if limits == WIDE else limits.high)
+    check_within(f"{name} zero", np.atleast_1d(graph.tensors[name].zero), zeros)
+
+
 def check_divisor(name: str, rule: Divisor) -> None:
     require(rule.kind in DIVISOR_KINDS, f"{name} must be one of {', '.join(DIVISOR_KINDS)}", rule.kind, AGAIN)
     check_within(f"{name} low", np.array([rule.low]), unsigned(5))
@@ -111,8 +124,10 @@ def check_scale(graph: EfficientVitGraph, name: str, scale: Scale, head_dim: int
     logarithmic = scale.divisor.kind.startswith("log2")
     limits = _MULTIPLIER if logarithmic else unsigned(integer.ATTENTION_DIVIDEND_BITS)
     check_within(f"{name} output multiplier", np.array([scale.output_multiplier]), limits)
-    check_within(f"{name} output shift", np.array([scale.output_shift]), _OUTPUT_SHIFTS)
-    assert _OUTPUT_SHIFTS.high >= EXPONENTS
+    if logarithmic:
+        check_shift(f"{name} output shift", np.array([scale.output_shift]))
+    else:
+        require(scale.output_shift == 0, f"{name} output shift must be 0 with {scale.divisor.kind} divisors", scale.output_shift, AGAIN)
     return heads * head_dim
 
 
@@ -154,9 +169,11 @@ def check_graph(graph: EfficientVitGraph) -> EfficientVitGraph:
     for name, bits in (("bits", graph.bits), ("weight_bits", graph.weight_bits)):
         require(4 <= bits <= 8, f"{name} must be 4..8", bits, "choose a precision in that range")
     made = {IMAGE}
+    check_limits(graph, IMAGE)
     for operator in graph.operators:
         for source in sources_of(operator):
             require(source in made, f"{operator.name} must read what an earlier operator made", source, "put the operators in order")
+        check_limits(graph, operator.target)
         _CHECKS[type(operator)](graph, operator)
         require(operator.target not in made, f"{operator.name} must make a tensor of its own", operator.target, AGAIN)
         made.add(operator.target)

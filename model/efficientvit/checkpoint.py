@@ -16,9 +16,9 @@ from model.efficientvit.bounds import check_graph
 from model.errors import InputError
 from model.integer import Saturation
 
-FORMAT = "popvit-efficientvit-1"
+FORMAT = "popvit-efficientvit-2"
 _KINDS = {
-    "weight": np.int8, "bias": np.int32, "multiplier": np.uint16, "shift": np.uint8, "offset": np.int16, "gamma": np.int16,
+    "weight": np.int8, "bias": np.int32, "multiplier": np.uint16, "shift": np.uint8, "gamma": np.int16,
     "beta": np.int32,
     "zero": np.int16, "state_multiplier": np.uint16, "state_shift": np.uint8, "sum_multiplier": np.uint16, "sum_shift": np.uint8,
 }  # fmt: skip

@@ -5,9 +5,10 @@ Arithmetic is defined in ``model.efficientvit.integer``.
 
 A tensor is (height, width, channels) of unsigned ``bits``-wide codes u with one zero point: ``u - zero`` stands for its real value divided
 by its scale, less the channel's centre where the consumer undoes a shift (filter-wise shifting), and per channel where it undoes a
-migration. No integer operator sees scales, centres or migration factors: lowering folds them into multipliers, offsets and biases.
-The image is a tensor like any other, but for a zero point per channel (the mean pixel). What enters the LayerNorm, and the logits, are s16
-with zero point 0.
+migration. No integer operator sees scales, centres or migration factors: lowering folds them into multipliers and biases.
+The image is a tensor like any other, but for a zero point per channel (the mean pixel) and 8 bits always. What enters the LayerNorm, and
+the logits, are s16 with zero point 0. So limits are of three kinds: s16, [0, 2**bits - 1], or [1, 2**bits - 1] where codes lie evenly about
+their zero point (q, k, v; every tensor of a symmetric quantization). That low bound is the one bit that hardware needs for them.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ Zero = int | np.ndarray
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Tensor:
-    """``zero``: an int, or (channels,) for the image. limits: the codes that the producer saturates to."""
+    """``zero``: an int, or (channels,) for the image. limits: the codes that the producer saturates to, one of the three kinds above."""
 
     height: int
     width: int
@@ -42,15 +43,16 @@ class Tensor:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Hardswish:
-    """The second stage of a requantizer: ``integer.hardswish`` of the first, in units of 3 / 2**fraction, then a multiplier per channel.
+    """The second stage of a requantizer: ``integer.hardswish`` of the first, less the channel's centre, times a multiplier per channel.
 
-    multiplier, shift : (channels,), ``shift`` from REQUANTIZE_SHIFTS        offset : (channels,) s16, in units of 1 / 64 code
+    bias : (channels,) s16, what is added to Hardswish's result, -centre in its unit: 3 / 2**fraction
+    multiplier, shift : (channels,), to units of 1 / 64 code; ``shift`` from REQUANTIZE_SHIFTS
     """
 
     fraction: int
+    bias: np.ndarray
     multiplier: np.ndarray
     shift: np.ndarray
-    offset: np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -124,7 +126,8 @@ class Scale:
     """One scale of an attention: its own source tensor, (q, k, v) interleaved per head; see ``integer.linear_attention``.
 
     state_*, sum_* : of S = K^T V and of the sum of K, per head, (heads,)        output_multiplier : unsigned 16 bits for the log2 kinds,
-    ATTENTION_DIVIDEND_BITS for the others; output_shift : 0..31, before the exponent (log2 kinds alone)
+    ATTENTION_DIVIDEND_BITS for the others; output_shift : from REQUANTIZE_SHIFTS, to which the exponent less ``low``, 0..15, is added; for
+    the others, whose shift is ATTENTION_SHIFT, 0
     """
 
     source: str

@@ -39,8 +39,8 @@ def hardswish(p: np.ndarray, fraction: int) -> np.ndarray:
 
 
 def _second_stage(p: np.ndarray, stage: Hardswish) -> np.ndarray:
-    scaled = requantize(hardswish(p, stage.fraction), stage.multiplier, stage.shift, 0, WIDE)
-    return saturate(scaled + stage.offset, WIDE)
+    """``hardswish(p) + bias`` lies in [-2**15 - 2**9, 2**16 - 2]: at most 17 bits signed."""
+    return requantize(hardswish(p, stage.fraction), stage.multiplier, stage.shift, stage.bias, WIDE)
 
 
 def requantize_code(
@@ -50,7 +50,7 @@ def requantize_code(
 
     p = requantize(accumulator, multiplier, shift, bias) saturated to s16: the result with 6 fraction bits, or Hardswish's argument, or,
         where the codes are s16 themselves (``limits`` WIDE: fc1, logits), the code
-    Hardswish: p = saturate16(requantize(hardswish(p), its multiplier, its shift) + offset)
+    Hardswish: p = requantize(hardswish(p), its multiplier, its shift, its bias) saturated to s16
     code = saturate(round_shift((p << 6) + shortcut * its multiplier, 12) + zero)        shortcut: its codes less their zero, or None
     """
     p = requantize(accumulator, r.multiplier, r.shift, r.bias, WIDE)
@@ -77,7 +77,7 @@ def rounded_log2(value: np.ndarray) -> np.ndarray:
 def divide(dividend: np.ndarray, divisor: np.ndarray, scale: Scale) -> np.ndarray:
     """The quotient in codes; ``divisor`` broadcasts. A divisor of 0 counts as 1.
 
-    log2 kinds: round_shift(dividend * output_multiplier, output_shift + e - low)
+    log2 kinds: round_shift(dividend * output_multiplier, output_shift + e - low); output_shift from REQUANTIZE_SHIFTS, e - low 0..15
     others: round_shift(dividend * (output_multiplier // max(divisor, 1)), ATTENTION_SHIFT)
     """
     rule: Divisor = scale.divisor

@@ -33,8 +33,6 @@ from model.integer import Saturation
 from model.quant.folded import FoldedAttention, FoldedConvolution, FoldedLayerNorm, FoldedOperator, FoldedPool
 from model.quant.quantization import Quantization, ScaleQuantization, TensorQuantization
 
-#: The output's shift and the largest exponent together stay below 47 bits.
-_LARGEST_OUTPUT_SHIFT = 31
 _LARGEST_NORM_FRACTION = 15
 
 
@@ -58,10 +56,10 @@ def multipliers(name: str, ratios: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def lower_hardswish(name: str, fraction: int, target: TensorQuantization) -> Hardswish:
-    """To steps of 1 / 64 code, per channel: here migration divides and the centre is taken away."""
-    unit = _numpy(target.steps) / (1 << RESULT_FRACTION)
-    multiplier, shift = multipliers(name, hardswish_unit(fraction) / unit)
-    return Hardswish(fraction=fraction, multiplier=multiplier, shift=shift, offset=_fixed(-_numpy(target.centre) / unit))
+    """Per channel the centre is taken away, then to steps of 1 / 64 code: here migration divides."""
+    unit = hardswish_unit(fraction)
+    multiplier, shift = multipliers(name, unit / (_numpy(target.steps) / (1 << RESULT_FRACTION)))
+    return Hardswish(fraction=fraction, bias=_fixed(-_numpy(target.centre) / unit), multiplier=multiplier, shift=shift)
 
 
 def lower_requantizer(
@@ -91,10 +89,8 @@ def output_constants(name: str, scale: ScaleQuantization, divisor: Divisor) -> t
     if not scale.kind.startswith("log2"):
         return math.floor(ratio * (1 << integer.ATTENTION_SHIFT) + 0.5), 0
     ratio /= 1 << divisor.low
-    shift = min(_LARGEST_OUTPUT_SHIFT, integer.MULTIPLIER_BITS - math.frexp(ratio)[1])
-    require(shift >= 0, f"{name}: the quotient's multiplier must have {integer.MULTIPLIER_BITS} bits", ratio, AGAIN)
-    top = (1 << integer.MULTIPLIER_BITS) - 1
-    return max(1, min(math.floor(ratio * 2.0**shift + 0.5), top)), shift
+    multiplier, shift = multipliers(f"{name} quotient", np.array([ratio]))
+    return int(multiplier[0]), int(shift[0])
 
 
 def lower_scale(name: str, source: str, scale: ScaleQuantization) -> Scale:

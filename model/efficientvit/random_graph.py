@@ -7,6 +7,7 @@ numpy only. The same seed gives the same graph.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -63,10 +64,10 @@ def division(kind: str, largest: float, ratio: float) -> tuple[Divisor, int, int
     if kind == "log2_8bit":
         rule, factor = eight_bit, ratio * multiplier / 2.0**shift
     else:
-        low = max(0, int(integer.rounded_log2(np.array(int(largest)))) - integer.EXPONENTS + 1)
+        first = int(integer.rounded_log2(np.array(int(largest)))) - integer.EXPONENTS + 1
+        low = max(0, first, math.ceil(math.log2(ratio / _RATIO_LIMIT)))
         rule, factor = Divisor(kind=kind, low=low), ratio / 2.0**low
-    output_shift = int(np.clip(np.floor(np.log2(((1 << shared.MULTIPLIER_BITS) - 1) / factor)), 0, 31 - integer.EXPONENTS + 1))
-    return rule, round(factor * 2.0**output_shift), output_shift
+    return rule, *choose_multiplier(factor)
 
 
 def multipliers(ratios: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -169,9 +170,9 @@ class _Builder:
     def _gate(self, channels: int, fraction: int) -> Hardswish:
         ratios = self.rng.uniform(0.7, 1.0, channels) * self._gated_ratio(fraction)
         multiplier, shift = multipliers(ratios)
-        most = 2 * _RESULT_ONE * self._top() // 255  # two codes of 8 bits
-        offset = self.rng.integers(-most, most + 1, channels)
-        return Hardswish(fraction=fraction, multiplier=multiplier, shift=shift, offset=offset)
+        most = round(2 / 255 * (_GATED_LOW + _GATED_HIGH) / 3 * (1 << fraction))  # two codes of 8 bits
+        bias = self.rng.integers(-most, most + 1, channels)
+        return Hardswish(fraction=fraction, bias=bias, multiplier=multiplier, shift=shift)
 
     def _requantizer(self, sums: np.ndarray, deviation: float, *, hardswish: bool = False, shortcut: str | None = None) -> Requantizer:
         """``deviation``: of what the first stage gives, where that is not Hardswish's argument."""

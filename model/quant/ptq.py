@@ -158,9 +158,10 @@ class _Quantizer:
         symmetric = self.techniques.symmetric or name in self.operands
         scale, low = activation_scale(self.histograms[name], bits, symmetric, self.techniques.activation_range)
         migration, centre = self.transforms.get(name, (one, nothing))
-        scale = max(scale, least, representable.least_scale_of_centres(centre))
+        scale = max(scale, least)
         if gated is not None:
             scale, migration = representable.gated(scale, migration, gated)
+            centre = representable.whole_centre(centre, gated)
         zero = nothing + zero_of(low, scale, bits, symmetric)
         return self.checked(name, scale, zero, migration, centre, format_of(bits, symmetric))
 

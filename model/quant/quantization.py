@@ -19,7 +19,8 @@ def round_half_up(x: Tensor) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TensorQuantization:
-    """scale : of one code. zero, migration, centre : (channels,). low, high : least and greatest code. size : (height, width)"""
+    """scale : of one code. zero, migration, centre : (channels,), centres but the image's in whole units of Hardswish's.
+    low, high : least and greatest code. size : (height, width)"""
 
     scale: float
     zero: Tensor

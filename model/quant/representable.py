@@ -1,7 +1,7 @@
 """What the integer graph's constants can express, as bounds of scales: quantization keeps them, so that lowering has nothing to decide.
 
 A multiplier with its shift is below 16 (``model.integer.choose_multiplier``), results carry 6 fraction bits before their last rounding,
-Hardswish's argument is s16 in units of 3 / 2**fraction, its offset s16 in units of 1 / 64 code.
+Hardswish's argument is s16 in units of 3 / 2**fraction, and so is the centre that is taken from its result.
 """
 
 from __future__ import annotations
@@ -14,12 +14,11 @@ from torch import Tensor
 from model.efficientvit.integer import HARDSWISH_FRACTIONS, RESULT_FRACTION, WIDE
 from model.errors import InputError
 from model.quant.folded import FoldedConvolution
+from model.quant.quantization import round_half_up
 
 RATIO_LIMIT = 15.99
 #: Largest bias in units of the accumulator; the accumulator itself needs the rest of its 27 bits.
 BIAS_LIMIT = 1 << 24
-#: Codes by which a result may be shifted: before that it reaches 127 codes more, and 9 bits and sign must carry it.
-CENTRE_LIMIT = 383
 #: Hardswish's argument may grow beyond what calibration has seen by this factor.
 ARGUMENT_MARGIN = 1.25
 
@@ -42,10 +41,6 @@ def least_weight_scale(scale: Tensor, bias: Tensor, source_scale: float) -> Tens
     """(outputs,): so that the bias fits, and above 0. It counts for channels whose weights are next to nothing beside their bias."""
     smallest = torch.clamp(scale.max() * 2.0**-16, min=torch.finfo(torch.float32).tiny)
     return torch.maximum(bias.abs() / (source_scale * BIAS_LIMIT), smallest)
-
-
-def least_scale_of_centres(centre: Tensor) -> float:
-    return float(centre.abs().max()) / CENTRE_LIMIT
 
 
 def hardswish_argument(result: float) -> float:
@@ -78,6 +73,12 @@ def _unit(fraction: int) -> float:
 def greatest_product(fraction: int) -> float:
     """Of what one unit of an accumulator before Hardswish is worth: with few bits and large weights, those beyond it are clipped."""
     return RATIO_LIMIT * _unit(fraction)
+
+
+def whole_centre(centre: Tensor, fraction: int) -> Tensor:
+    """The nearest that can be taken away: in whole units of Hardswish's result, which fit s16 where its argument does."""
+    unit = _unit(fraction)
+    return round_half_up(centre / unit) * unit
 
 
 def gated(scale: float, migration: Tensor, fraction: int) -> tuple[float, Tensor]:

@@ -43,11 +43,11 @@ def test_a_divisor_of_zero_counts_as_one() -> None:
 
 def one_scale(kind: str, heads: int = 1) -> Scale:
     """Ratio 1 / 2, S and the sum of K nearly as they are."""
-    half = 1 << 21 if kind in ("uniform", "exact") else 1 << 4
+    half = 1 << 21 if kind in ("uniform", "exact") else 1 << 11
     same, shift = np.full(heads, 1 << 12), np.full(heads, 12)
     return Scale(
         source="qkv", state_multiplier=same, state_shift=shift, sum_multiplier=same, sum_shift=shift,
-        divisor=Divisor(kind=kind, multiplier=1 << 12, shift=12), output_multiplier=half, output_shift=5 if kind.startswith("log2") else 0,
+        divisor=Divisor(kind=kind, multiplier=1 << 12, shift=12), output_multiplier=half, output_shift=12 if kind.startswith("log2") else 0,
     )  # fmt: skip
 
 
@@ -87,8 +87,8 @@ def test_linear_attention_by_hand(seed: int) -> None:
             exponent = math.floor(math.log2(divisor)) + (divisor >= 1.5 * 2 ** math.floor(math.log2(divisor)) and divisor > 1)
             for j in range(dim):
                 dividend = sum(positive[i] * state[i][j] for i in range(dim))
-                shift = min(exponent, 15) + 5
-                assert got[head, n, j] == (dividend * 16 + (1 << (shift - 1))) >> shift
+                shift = min(exponent, 15) + 12
+                assert got[head, n, j] == (dividend * 2048 + (1 << (shift - 1))) >> shift
 
 
 def clip(value: int, low: int, high: int) -> int:
@@ -116,8 +116,8 @@ def test_shortcut_is_added_before_the_rounding() -> None:
 
 
 def test_hardswish_stage_scales_and_shifts() -> None:
-    """Against real numbers: within the roundings of the two stages, a fiftieth of a code."""
-    gate = Hardswish(fraction=11, multiplier=np.array([2 << 12]), shift=np.array([12]), offset=np.array([-640]))
+    """Against real numbers: within the roundings of the two stages, a fiftieth of a code. A bias of -320 times 2 / 64 is -10 codes."""
+    gate = Hardswish(fraction=11, bias=np.array([-320]), multiplier=np.array([2 << 12]), shift=np.array([12]))
     accumulator = np.arange(-6000, 6000)[:, None]
     r = requantizer(bias=np.array([0]), multiplier=np.array([1 << 12]), hardswish=gate)
     got = integer.requantize_code(accumulator, r, 30, unsigned(8))[:, 0]
@@ -125,6 +125,28 @@ def test_hardswish_stage_scales_and_shifts() -> None:
     real = x * np.clip(x + 3, 0, 6) / 6 * 2**11 / 3 * 2 / 64 - 10 + 30
     inside = (real > 0) & (real < 255)
     assert np.abs(got - real)[inside].max() < 0.52 and set(got[real < -1]) <= {0} and set(got[real > 256]) <= {255}
+
+
+@pytest.mark.parametrize("fraction", integer.HARDSWISH_FRACTIONS)
+def test_what_the_second_stage_multiplies_fits_17_bits(fraction: int) -> None:
+    """Over all arguments and the extremes of the bias: 17 bits signed, which 16 are not."""
+    value = integer.hardswish(np.arange(-(1 << 15), 1 << 15), fraction)
+    assert (value.min(), value.max()) == (-(1 << fraction >> 3), (1 << 15) - 1) and value.min() >= -(1 << 9)
+    assert value.min() + integer.WIDE.low >= -(1 << 16) and (1 << 15) <= value.max() + integer.WIDE.high < 1 << 16
+
+
+@pytest.mark.parametrize("bias", (-32768, -32767, -1, 0, 1, 32767))
+def test_a_centre_is_taken_away_before_the_multiplier(bias: int) -> None:
+    """In Python's integers. A far centre leaves the codes of a channel whole: nothing saturates before it is gone."""
+    accumulator = np.array([[p, p] for p in (-32768, -3000, -512, -1, 0, 1, 511, 5000, 32000, 32767)])
+    gate = Hardswish(fraction=10, bias=np.full(2, bias), multiplier=np.array([37_000, 65_535]), shift=np.array([16, 12]))
+    r = Requantizer(bias=np.zeros(2, dtype=int), multiplier=np.array([4096, 4096]), shift=np.array([12, 12]), hardswish=gate)
+    got = integer.requantize_code(accumulator, r, 100, unsigned(8))
+    for row, p in enumerate(accumulator[:, 0]):
+        swished = (int(p) * clip(int(p) + 1024, 0, 2048) + 1024) >> 11
+        for channel, (multiplier, shift) in enumerate(((37_000, 16), (65_535, 12))):
+            scaled = clip(((swished + bias) * multiplier + (1 << (shift - 1))) >> shift, -32768, 32767)
+            assert got[row, channel] == clip(((scaled + 32) >> 6) + 100, 0, 255)
 
 
 def test_layernorm_hardswish_in_real_numbers(seed: int) -> None:
@@ -135,10 +157,10 @@ def test_layernorm_hardswish_in_real_numbers(seed: int) -> None:
     norm = LayerNorm(
         name="n", source="x", target="y", fraction=fraction,
         gamma=np.round(gamma / unit * 2**fraction).astype(np.int64), beta=np.round(beta / unit * 2 ** (fraction + 11)).astype(np.int64),
-        hardswish=Hardswish(fraction=10, multiplier=np.full(128, round(unit * code * 64 * 4096)), shift=np.full(128, 12),
-                            offset=np.zeros(128, dtype=np.int64)),
+        hardswish=Hardswish(fraction=10, bias=np.full(128, -100), multiplier=np.full(128, round(unit * code * 64 * 4096)),
+                            shift=np.full(128, 12)),
     )  # fmt: skip
     got = integer.layernorm_hardswish(x, norm, 20, Saturation(low=0, high=255))
     y = (x - x.mean(-1, keepdims=True)) / x.std(-1, keepdims=True) * gamma + beta
-    real = np.clip(y * np.clip(y + 3, 0, 6) / 6 * code + 20, 0, 255)
+    real = np.clip((y * np.clip(y + 3, 0, 6) / 6 - 100 * unit) * code + 20, 0, 255)
     assert np.abs(got - real).max() < 0.7

@@ -13,10 +13,11 @@ import torch
 from model.configs import EfficientVitConfig
 from model.efficientvit import checkpoint, interpreter
 from model.efficientvit.bounds import check_graph
-from model.efficientvit.graph import IMAGE, Convolution, EfficientVitGraph, LinearAttention
+from model.efficientvit.graph import IMAGE, Convolution, Divisor, EfficientVitGraph, LinearAttention
 from model.efficientvit.integer import DIVISOR_KINDS
 from model.efficientvit.random_graph import random_graph, smooth_image
 from model.errors import InputError
+from model.integer import Saturation, signed
 
 SMALL = EfficientVitConfig(
     name="small", image_size=22, widths=(8, 16, 32), depths=(1, 2, 1), attention_stages=1, head_dim=16, head_widths=(48, 32), classes=7,
@@ -111,6 +112,17 @@ def test_random_graphs_neither_die_nor_saturate(bits: int, weight_bits: int, kin
             assert len(np.unique(u)) >= 5 and ends < (0.45 if bits > 4 else 0.65), name
 
 
+@pytest.mark.parametrize("bits", (4, 8))
+def test_limits_are_of_three_kinds(bits: int) -> None:
+    """What an accelerator relies on: s16 before the LayerNorm and as logits, else all codes, of which q, k, v lack 0."""
+    graph = random_graph(SMALL, bits, 5)
+    sources = {scale.source for operator in graph.operators if isinstance(operator, LinearAttention) for scale in operator.scales}
+    for name, tensor in graph.tensors.items():
+        top = 255 if name == IMAGE else (1 << bits) - 1
+        wide = name in ("logits", "head.classifier.0")
+        assert tensor.limits == (signed(16) if wide else Saturation(low=int(name in sources), high=top)), name
+
+
 def test_files_give_the_graph_back(graph: EfficientVitGraph, tmp_path: Path) -> None:
     """Same logits, same bytes twice; a changed constant is another network."""
     path, again = tmp_path / "a.npz", tmp_path / "b.npz"
@@ -137,6 +149,21 @@ def with_tensor(graph: EfficientVitGraph, name: str, **changes) -> EfficientVitG
     return dataclasses.replace(graph, tensors=graph.tensors | {name: dataclasses.replace(graph.tensors[name], **changes)})
 
 
+def with_hardswish(graph: EfficientVitGraph, **changes) -> EfficientVitGraph:
+    """Of the first operator."""
+    return with_requantizer(graph, 0, hardswish=dataclasses.replace(graph.operators[0].requantizer.hardswish, **changes))
+
+
+def with_scale(graph: EfficientVitGraph, **changes) -> EfficientVitGraph:
+    """The first scale of the first attention."""
+    index, attention = next((i, op) for i, op in enumerate(graph.operators) if isinstance(op, LinearAttention))
+    return mutated(graph, index, scales=(dataclasses.replace(attention.scales[0], **changes), *attention.scales[1:]))
+
+
+def with_limits(graph: EfficientVitGraph, name: str, low: int, high: int) -> EfficientVitGraph:
+    return with_tensor(graph, name, limits=Saturation(low=low, high=high))
+
+
 MUTANTS = {
     "weight must lie in": lambda g: mutated(g, 0, weight=np.full_like(g.operators[0].weight, -128)),
     "must read what an earlier operator made": lambda g: dataclasses.replace(g, operators=g.operators[::-1]),
@@ -146,6 +173,17 @@ MUTANTS = {
     "one value per channel": lambda g: with_requantizer(g, 0, bias=np.zeros(9, dtype=np.int64)),
     "must give 11 x 11": lambda g: with_tensor(g, "stem.in_conv", height=12),
     "bits must be 4..8": lambda g: dataclasses.replace(g, bits=9),
+    r"in_conv Hardswish bias must lie in \[-32768, 32767\]": lambda g: with_hardswish(g, bias=np.full(8, 32768)),
+    "in_conv Hardswish bias must have one value per channel": lambda g: with_hardswish(g, bias=np.zeros(9, dtype=np.int64)),
+    r"scale 0 output shift must be one of \(12, 16, 20, 24\)": lambda g: with_scale(g, output_shift=11),
+    "scale 0 output shift must be 0 with exact divisors": lambda g: with_scale(g, divisor=Divisor(kind="exact"), output_shift=12),
+    "stem.in_conv limits must be one of": lambda g: with_limits(g, "stem.in_conv", 2, 255),
+    "stem.res0.main.point_conv limits must be one of": lambda g: with_limits(g, "stem.res0.main.point_conv", 0, 254),
+    "global_pool limits must be one of": lambda g: with_limits(g, "head.global_pool", -32768, 32767),
+    "logits limits must be one of": lambda g: with_limits(g, "logits", 0, 255),
+    "image limits must be one of": lambda g: with_limits(g, "image", 1, 255),
+    "stem.in_conv zero must lie in": lambda g: with_tensor(g, "stem.in_conv", zero=256),
+    "logits zero must lie in": lambda g: with_tensor(g, "logits", zero=1),
     "every tensor must be made": lambda g: dataclasses.replace(g, tensors=g.tensors | {"spare": g.tensors["logits"]}),
 }  # fmt: skip
 

@@ -10,7 +10,7 @@ from model.efficientvit import integer
 from model.efficientvit.graph import Divisor, Scale
 from model.errors import InputError
 from model.quant import representable
-from model.quant.attention_scales import exponent_window, exponents_of
+from model.quant.attention_scales import exponent_window, exponents_of, first_exponent
 from model.quant.calibration import Extent, Histogram, calibrate, divisor_counts, histogram_of
 from model.quant.fake_quantized import FakeQuantized, quotients, rounded_log2
 from model.quant.folded import FoldedConvolution, fold, run
@@ -158,7 +158,9 @@ def test_shifting_is_exact(folded, calibration):
     expected = torch.einsum("oi,bihw->bohw", weight, source.values(codes)) + operator.bias.double()[:, None, None]
     assert ((real - expected).abs() <= 0.501 * scales[:, None, None]).all()
     extent = calibration.extents[SHIFTED]
-    torch.testing.assert_close(source.centre, (extent.low + extent.high) / 2)
+    whole = source.centre / (3 / (1 << quantization.convolutions[SHIFTED].fraction))
+    torch.testing.assert_close(whole, whole.round())
+    assert ((source.centre - (extent.low + extent.high) / 2).abs() <= source.steps / 8).all()  # units are a quarter of a step at most
 
 
 def test_migration_leaves_depthwise_integers_alone(folded, calibration):
@@ -226,6 +228,34 @@ def test_exponent_window():
     assert exponent_window(held) == 4
 
 
+@pytest.mark.parametrize(("ratio", "first"), ((0.01, 0), (15.9, 0), (16.0, 1), (31.9, 1), (142.0, 4)))
+def test_first_exponent_lets_the_quotient_be_multiplied(ratio, first):
+    """A window from 0, and one from 4, which holds for all of these ratios."""
+    assert first_exponent(torch.tensor([1.0, 2, 3]), ratio) == first
+    assert first_exponent(torch.cat([torch.zeros(19), torch.ones(1)]), ratio) == 4
+
+
+@pytest.mark.parametrize("fraction", (6, 12))
+def test_centres_are_whole_units_of_hardswish(fraction):
+    unit = 3 / (1 << fraction)
+    got = representable.whole_centre(torch.tensor([0, 0.4 * unit, -0.6 * unit, 7.5 * unit]).double(), fraction)
+    assert (got / unit).tolist() == [0, 0, -1, 8]
+
+
+def test_a_far_centre_leaves_its_tensors_step_alone():
+    """One channel of Hardswish's result that lies far off: with shifting the step is that of the channels' ranges all the same."""
+    net = network_of()
+    steps = []
+    for bias in (3.0, 100.0):
+        with torch.no_grad():
+            net.stages[0].blocks[1].main.depth_conv.norm.bias[3] = bias
+        folded = fold(net)
+        quantization = quantize(folded, BATCHES, calibrate(folded, BATCHES, 16), Techniques(constant_channels="keep"))
+        steps.append(quantization.tensors[SHIFTED].scale)
+    centre, fraction = quantization.tensors[SHIFTED].centre, quantization.convolutions[SHIFTED].fraction
+    assert steps[1] == pytest.approx(steps[0], rel=1e-6) and centre[3] > 1000 * steps[1] and fraction == 9
+
+
 def test_rounded_log2_is_the_integers():
     values = torch.arange(0, 70_000)
     np.testing.assert_array_equal(rounded_log2(values.float()).numpy(), integer.rounded_log2(values.numpy()))
@@ -257,9 +287,8 @@ def test_quotients_are_the_integers(kind):
 @pytest.mark.parametrize("migration", (True, False))
 @pytest.mark.parametrize("shifting", (True, False))
 def test_high_precision_agrees_with_the_float_network(folded, calibration, migration, shifting, monkeypatch):
-    """14 bits, as if multipliers and offsets could be any; S and the sum of K keep their 8, hence the lower ratio behind the attention."""
+    """14 bits, as if multipliers could be any; S and the sum of K keep their 8, hence the lower ratio behind the attention."""
     monkeypatch.setattr(representable, "RATIO_LIMIT", 1e6)
-    monkeypatch.setattr(representable, "CENTRE_LIMIT", 1e6)
     techniques = Fine(bits=14, weight_bits=14, divisor="exact", activation_range="minmax", migration=migration, shifting=shifting)
     quantization = quantize(folded, BATCHES, calibration, techniques)
     expected, got = {}, {}

@@ -81,7 +81,7 @@ def test_the_other_familys_file(tmp_path):
     path = save_efficientvit(tmp_path / "g.npz")
     with pytest.raises(InputError, match="format must be popvit-graph-1"):
         zoo.load_graph("deit_micro", 6, path)
-    with pytest.raises(InputError, match="format must be popvit-efficientvit-1"):
+    with pytest.raises(InputError, match="format must be popvit-efficientvit-2"):
         zoo.load_graph("efficientvit_micro", 8, str(zoo.shipped_path("deit_micro", 8)))
 
 
