@@ -39,6 +39,7 @@ PIXELS = FlatPorts("m_axi_pixels", AxiRead())
 #: From the sequencer's counters to the feeder, and to its post: registers.
 COMMAND_LATENCY = 2
 ROW_MODULE, BANK_MODULE, FEEDER_MODULE = "row", "key_value_bank", "row_feeder"
+KEPT_MODULES = (ROW_MODULE, BANK_MODULE, FEEDER_MODULE)
 
 
 class TraceState(amaranth_enum.Enum, shape=unsigned(3)):

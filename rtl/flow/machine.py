@@ -2,23 +2,74 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
+from amaranth.lib import wiring
 
-from rtl.accelerator import BANK_MODULE, FEEDER_MODULE, ROW_MODULE, Accelerator, separate_modules
+import rtl.accelerator as deit
+import rtl.efficientvit.accelerator as efficientvit
 from rtl.bus.register_map import COUNTERS, REGISTERS, ErrorCode
 from rtl.config import AcceleratorConfig
+from rtl.efficientvit.config import EfficientVitMachine
 from rtl.flow.verilator import Simulator, build_library
 from rtl.flow.verilog import export
-from rtl.program.compiler import CompiledProgram
 
 TOP_MODULE = "accelerator"
 WINDOW_ALIGNMENT = 4096
 FIRST_WINDOW = 0x10_0000
 MAX_CYCLES = 5_000_000
-#: Verilator keeps them as modules: inlined into one, a large machine would not compile.
-KEPT_MODULES = (ROW_MODULE, BANK_MODULE, FEEDER_MODULE)
+
+Config = AcceleratorConfig | EfficientVitMachine
+
+
+class Program(Protocol):
+    """What a compiled program is to the machine that runs it."""
+
+    @property
+    def program(self) -> bytes: ...
+    @property
+    def weights(self) -> bytes: ...
+    @property
+    def image_bytes(self) -> int: ...
+    @property
+    def result_bytes(self) -> int: ...
+    @property
+    def image_offsets(self) -> tuple[int, ...]: ...
+    @property
+    def result_offsets(self) -> tuple[int, ...]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Design:
+    """A family's accelerator for one configuration. ``separate``: modules that are emitted on their own, and how often each is used."""
+
+    accelerator: wiring.Component
+    separate: Mapping[str, tuple[wiring.Component, int]]
+
+
+def design_of(config: Config) -> Design:
+    if isinstance(config, EfficientVitMachine):
+        accelerator: wiring.Component = efficientvit.EfficientVitAccelerator(config)
+        return Design(accelerator=accelerator, separate=efficientvit.separate_modules(config))
+    return Design(accelerator=deit.Accelerator(config), separate=deit.separate_modules(config))
+
+
+def image_shape(config: Config) -> tuple[int, int, int]:
+    """(height, width, channels)."""
+    shape = config if isinstance(config, EfficientVitMachine) else config.shape
+    return shape.image_size, shape.image_size, shape.channels
+
+
+def class_count(config: Config) -> int:
+    return config.classes if isinstance(config, EfficientVitMachine) else config.shape.classes
+
+
+def kept_modules(config: Config) -> tuple[str, ...]:
+    """Verilator keeps them as modules: inlined into one, a large machine would not compile."""
+    return efficientvit.KEPT_MODULES if isinstance(config, EfficientVitMachine) else deit.KEPT_MODULES
 
 
 _OFFSET = {register.name: register.offset for register in REGISTERS}
@@ -36,13 +87,14 @@ class MachineError(RuntimeError):
         super().__init__(f"the accelerator stopped with {code.name}: {registers}")
 
 
-def accelerator_verilog(config: AcceleratorConfig) -> str:
+def accelerator_verilog(config: Config) -> str:
     """Verilog of the separate modules, then of the accelerator that instantiates them."""
-    parts = [export(component, name) for name, (component, _) in separate_modules(config).items()]
-    return "".join([*parts, export(Accelerator(config), TOP_MODULE)])
+    design = design_of(config)
+    parts = [export(component, name) for name, (component, _) in design.separate.items()]
+    return "".join([*parts, export(design.accelerator, TOP_MODULE)])
 
 
-def windows(compiled: CompiledProgram) -> dict[str, tuple[int, int]]:
+def windows(compiled: Program) -> dict[str, tuple[int, int]]:
     """(address, bytes) of each DDR window, one after the other."""
     placed, address = {}, FIRST_WINDOW
     sizes = {
@@ -66,10 +118,11 @@ class Machine:
     simulator options (DDR timing, stalls, seed) are passed on to `Simulator.build`
     """
 
-    def __init__(self, config: AcceleratorConfig, compiled: CompiledProgram, verilog: str, **options):
+    def __init__(self, config: Config, compiled: Program, verilog: str, **options):
         self.config, self.compiled = config, compiled
+        self.image_shape, self.classes = image_shape(config), class_count(config)
         self.windows = windows(compiled)
-        self.simulator = Simulator.build(verilog, TOP_MODULE, config.rows, KEPT_MODULES, **options)
+        self.simulator = Simulator.build(verilog, TOP_MODULE, config.rows, kept_modules(config), **options)
         self._write_window("program", compiled.program)
         self._write_window("weights", compiled.weights)
         for name, (address, size) in self.windows.items():
@@ -78,9 +131,9 @@ class Machine:
             self.write(f"{name}_bytes", size)
 
     @staticmethod
-    def build(config: AcceleratorConfig, verilog: str, *, waves: bool = False) -> None:
+    def build(config: Config, verilog: str, *, waves: bool = False) -> None:
         """Compile the simulator ahead of its first use."""
-        build_library(verilog, TOP_MODULE, config.rows, KEPT_MODULES, waves=waves)
+        build_library(verilog, TOP_MODULE, config.rows, kept_modules(config), waves=waves)
 
     def write(self, register: str, value: int) -> None:
         self.simulator.write_register(_OFFSET[register], value)
@@ -111,8 +164,8 @@ class Machine:
         ------
         MachineError : the machine stopped with a code
         """
-        shape, offsets = self.config.shape, self.compiled.image_offsets
-        pictures = np.ascontiguousarray(images, dtype=np.uint8).reshape(-1, shape.image_size, shape.image_size, shape.channels)
+        offsets = self.compiled.image_offsets
+        pictures = np.ascontiguousarray(images, dtype=np.uint8).reshape(-1, *self.image_shape)
         if len(pictures) != len(offsets):
             raise ValueError(f"the program takes {len(offsets)} images: got {len(pictures)}")
         for picture, offset in zip(pictures, offsets, strict=True):
@@ -126,5 +179,5 @@ class Machine:
         return np.stack([self._logits(offset) for offset in self.compiled.result_offsets])
 
     def _logits(self, offset: int) -> np.ndarray:
-        data = self.simulator.read_memory(self.windows["result"][0] + offset, 2 * self.config.shape.classes)
+        data = self.simulator.read_memory(self.windows["result"][0] + offset, 2 * self.classes)
         return np.frombuffer(data, dtype="<i2")

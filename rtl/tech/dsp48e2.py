@@ -22,6 +22,7 @@ from amaranth.lib.wiring import In, Out
 from rtl.tech.dsp_running import GenericRunning, UltrascaleRunning
 from rtl.tech.dsp_slice import MULTIPLY_PLUS_C, MULTIPLY_PLUS_PCIN, extend, multiplier
 from rtl.tech.generic import Generic
+from rtl.tech.lut_arithmetic import GenericLut, UltrascaleLut
 from rtl.tech.ultrascale import Ultrascale, carry_chain, dual_lut
 
 __all__ = [
@@ -84,7 +85,7 @@ def delay(m, value, cycles):
     return value
 
 
-class _Generic(Generic, GenericRunning):
+class _Generic(Generic, GenericRunning, GenericLut):
     """Plain arithmetic, then the pipeline as a delay of the result: the least work for a simulator."""
 
     name = "generic"
@@ -119,7 +120,7 @@ class _Generic(Generic, GenericRunning):
         return (plain + Array(choices)[select])[:width].as_signed()
 
 
-class _UltraScale(Ultrascale, UltrascaleRunning):
+class _UltraScale(Ultrascale, UltrascaleRunning, UltrascaleLut):
     """Explicit DSP48E2 slices; adders as `rtl.tech.ultrascale` makes them."""
 
     name = "ultrascale"

@@ -71,6 +71,16 @@ UNITS: dict[str, UnitEntry] = {
     ),
     "layernorm": _entry("layernorm", "LayerNormNormalizeConfig", {}, "model.integer:layernorm"),
     "attention": _entry("attention", "Attention", _attention_defaults, "model.integer:attention"),
+    "linear_attention": _entry(
+        "linear_attention", "LinearAttentionConfig", {}, "model.efficientvit.integer:linear_attention", bench="linear_attention"
+    ),
+    "int8_matmul": _entry("int8_matmul", "Int8MatmulConfig", {}, "model.interpreter:exact_matmul"),
+    "hardswish": _entry("hardswish", "HardswishConfig", {}, "model.efficientvit.integer:hardswish"),
+    "code_requantize": _entry(
+        "code_requantize", "CodeRequantizeConfig", {"quotient": "log2"}, "model.efficientvit.integer:requantize_code"
+    ),
+    "log2_exponent": _entry("log2_exponent", "Log2ExponentConfig", {}, "model.efficientvit.integer:rounded_log2"),
+    "depthwise_conv": _entry("depthwise_conv", "DepthwiseConvConfig", {"channels": 4}, "model.efficientvit.interpreter:accumulators"),
 }
 
 

@@ -1,0 +1,320 @@
+"""EfficientViT's accelerator: composition only. Rows are instances of a separately emitted module."""
+
+from __future__ import annotations
+
+from amaranth import Cat, Module, ResetInserter, Signal, unsigned
+from amaranth.lib import wiring
+from amaranth.lib import enum as amaranth_enum
+from amaranth.lib.wiring import Out
+
+from rtl.bus.axi import AxiLite, AxiRead, AxiReadWrite
+from rtl.bus.axi_reader import AxiReader
+from rtl.bus.axi_writer import AxiWriter
+from rtl.bus.ports import FlatPorts
+from rtl.bus.registers import ControlRegistersConfig
+from rtl.dispatcher import Dispatcher
+from rtl.efficientvit.array_sequencer import ArraySequencer
+from rtl.efficientvit.attend_engine import AttendConfig, AttendEngine
+from rtl.efficientvit.collector import Collector
+from rtl.efficientvit.config import BUSES, EfficientVitMachine
+from rtl.efficientvit.depth_engine import DepthEngineConfig
+from rtl.efficientvit.dma_engine import DmaEngine
+from rtl.efficientvit.expansion_ring import ExpansionRingConfig
+from rtl.efficientvit.head_engine import HeadEngineConfig
+from rtl.efficientvit.isa import Counter, Instruction, LoadTarget, Opcode
+from rtl.efficientvit.row import Row, RowUnits, row_members
+from rtl.efficientvit.row_feeder import BANK_MODULE, RowFeeder
+from rtl.efficientvit.weight_bank import WeightBank
+from rtl.efficientvit.window_input import WindowInput
+from rtl.separate import SeparateModule, Shell
+from rtl.supervisor import Supervisor
+from rtl.units.depthwise_channel import DepthwiseChannelConfig, channel_members
+from rtl.weight_stream import WeightStream
+
+CONTROL = FlatPorts("s_axi_control", AxiLite(), slave=True)
+PROGRAM = FlatPorts("m_axi_program", AxiRead())
+DATA = FlatPorts("m_axi_data", AxiReadWrite())
+PIXELS = FlatPorts("m_axi_pixels", AxiRead())
+ROW_MODULE, CHANNEL_MODULE = "efficientvit_row", "depthwise_channel"
+KEPT_MODULES = (ROW_MODULE, BANK_MODULE, CHANNEL_MODULE)
+#: Channels that the depthwise engine's results are traced over.
+DEPTH_TRACE = 16
+#: From an engine's `done` until its results are where instructions that wait for them look: lanes to a row's memory.
+_DEPTH_SETTLE = 8
+#: Bit of a weight address in a STREAM that names the head's buffer.
+HEAD_STREAM = 15
+
+
+class TraceState(amaranth_enum.Enum, shape=unsigned(3)):
+    """What the array does in a cycle."""
+
+    DRAIN = 0
+    COMPUTE = 1
+    ALIGN = 2  # the next step is there, and waits for its place in the grid of 16 cycles
+    HAZARD = 3  # results of earlier steps
+    WEIGHTS = 4
+    ATTENTION = 5
+    INPUT = 6
+    DEPTH = 7
+
+
+WAIT_STATES = {
+    Counter.LOADED: TraceState.WEIGHTS,
+    Counter.STREAMED: TraceState.WEIGHTS,
+    Counter.STEPS_WRITTEN: TraceState.HAZARD,
+    Counter.STEPS_COLLECTED: TraceState.HAZARD,
+    Counter.DEPTHS_DONE: TraceState.DEPTH,
+    Counter.OUTERS_DONE: TraceState.ATTENTION,
+    Counter.WINDOWS_DONE: TraceState.INPUT,
+}
+
+
+def weight_ports(config: EfficientVitMachine) -> tuple[FlatPorts, ...]:
+    """One read master per slice of a weight word."""
+    return tuple(FlatPorts(f"m_axi_weights_{number}", AxiRead()) for number in range(config.weight_ports))
+
+
+def separate_modules(config: EfficientVitMachine) -> dict[str, tuple[wiring.Component, int]]:
+    """The modules that the accelerator instantiates by name, and how often."""
+    channel = depth_config(config).convolution.channel
+    return {
+        ROW_MODULE: (Row(config), config.rows),
+        BANK_MODULE: (WeightBank(config), config.weight_ports),
+        CHANNEL_MODULE: (Shell(channel.build(), channel_members(channel)), depth_config(config).convolution.channels),
+    }
+
+
+def depth_config(config: EfficientVitMachine) -> DepthEngineConfig:
+    def channel(part: DepthwiseChannelConfig) -> SeparateModule:
+        return SeparateModule(CHANNEL_MODULE, channel_members(part))
+
+    return DepthEngineConfig(rows=config.rows, bits=config.bits, technology=config.technology, build_channel=channel)
+
+
+class EfficientVitAccelerator(wiring.Component):
+    """The whole machine behind flat AXI ports.
+
+    Parameters
+    ----------
+    config : EfficientVitMachine
+
+    Members
+    -------
+    s_axi_control_*, m_axi_program_*, m_axi_data_*, m_axi_pixels_* : AXI-Lite slave, AXI4 read master, master, read master        interrupt
+    m_axi_weights_<n>_* : AXI4 read masters, a slice of every weight word each
+    trace_linear_valid, trace_linear_value : per row, a pair of codes as it is made
+    trace_attention_valid, trace_attention_value : over the first 16 rows, a channel each: what the depthwise engine makes, line y in the
+        lower byte and y + 1 in the upper one
+    trace_state, trace_tile : what the array did in the cycle before (`TraceState`), and in which STEP
+        Traces are left open on the board, where synthesis removes them.
+    """
+
+    def __init__(self, config: EfficientVitMachine):
+        self.config = config
+        ports = (CONTROL, PROGRAM, DATA, PIXELS, *weight_ports(config))
+        members = {name: member for port in ports for name, member in port.members().items()}
+        rows = config.rows
+        super().__init__(
+            {
+                **members,
+                "interrupt": Out(1),
+                "trace_linear_valid": Out(rows),
+                "trace_linear_value": Out(16 * rows),
+                "trace_attention_valid": Out(rows),
+                "trace_attention_value": Out(16 * rows),
+                "trace_state": Out(8),
+                "trace_tile": Out(16),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        config = self.config
+        timing = RowUnits(config).timing
+        readers = {name: AxiReader() for name in ("program", "data", "pixels", *(f"weights_{n}" for n in range(config.weight_ports)))}
+        for name, reader in readers.items():
+            m.submodules[f"reader_{name}"] = reader
+        m.submodules.writer = writer = AxiWriter()
+        identity = ControlRegistersConfig(rows=config.rows, inputs=32, bits=config.bits, lanes=1, passes=1)
+        settle = timing.word + 2 * config.rows + 64
+        m.submodules.supervisor = supervisor = Supervisor(identity, Instruction.queue_count(), settle=settle)
+        dispatcher, dma, streams = Dispatcher(Instruction, extra_posts=1), DmaEngine(), WeightStream(config)
+        windows, sequencer = WindowInput(config), ArraySequencer()
+        depth = depth_config(config).build()
+        attend = AttendEngine(AttendConfig(rows=config.rows, bits=config.bits, technology=config.technology))
+        head = HeadEngineConfig(classes=config.classes, technology=config.technology).build()
+        ring = ExpansionRingConfig(bits=config.bits, depth=config.ring_depth).build()
+        feeder, collector = RowFeeder(config, timing), Collector(config)
+        engines = {
+            "dispatcher": dispatcher, "dma": dma, "weight_stream": streams, "windows": windows, "sequencer": sequencer, "depth": depth,
+            "attend": attend, "head": head, "ring": ring,
+        }  # fmt: skip
+        for name, engine in engines.items():
+            m.submodules[name] = ResetInserter(supervisor.clear)(engine)
+        m.submodules.feeder, m.submodules.collector = feeder, collector
+
+        self._bus(m, supervisor, readers, writer, dispatcher, dma, windows, streams)
+        self._queues(m, dispatcher, dma, sequencer, attend, streams, windows, depth, head)
+        self._posts(m, dispatcher, dma, streams, windows, feeder, collector, attend, depth, head)
+        self._supervise(m, supervisor, dispatcher, dma, streams, windows, sequencer, attend, readers, writer)
+        self._memories(m, dma, streams, feeder, depth, head, attend, sequencer)
+        self._rows(m, feeder, collector, depth, windows)
+        self._collect(m, feeder, collector, ring, depth, attend, head)
+        self._trace(m, dispatcher, sequencer, depth)
+        return m
+
+    def _bus(self, m, supervisor, readers, writer, dispatcher, dma, windows, streams):
+        CONTROL.join(m, self, supervisor.bus)
+        PROGRAM.join(m, self, readers["program"].axi)
+        DATA.join(m, self, readers["data"].axi, writer.axi)
+        PIXELS.join(m, self, readers["pixels"].axi)
+        clients = {"program": (dispatcher.o_read, dispatcher.i_beats), "data": (dma.o_read, dma.i_beats),
+                   "pixels": (windows.o_read, windows.i_beats)}  # fmt: skip
+        for number, ports in enumerate(weight_ports(self.config)):
+            ports.join(m, self, readers[f"weights_{number}"].axi)
+            clients[f"weights_{number}"] = getattr(streams, f"o_read_{number}"), getattr(streams, f"i_beats_{number}")
+        for name, (requests, beats) in clients.items():
+            wiring.connect(m, requests, readers[name].i_request)
+            wiring.connect(m, readers[name].o, beats)
+            m.d.comb += readers[name].clear.eq(supervisor.clear)
+        wiring.connect(m, dma.o_write, writer.i_request)
+        wiring.connect(m, dma.o_beats, writer.i)
+        m.d.comb += [writer.clear.eq(supervisor.clear), dma.write_done.eq(writer.done)]
+
+    def _queues(self, m, dispatcher, dma, sequencer, attend, streams, windows, depth, head):
+        """DMA, STREAM and WINDOW take instructions as they are; the others their payloads."""
+        wiring.connect(m, dispatcher.o_0, dma.i)
+        wiring.connect(m, dispatcher.o_3, streams.i)
+        wiring.connect(m, dispatcher.o_4, windows.i)
+        sinks = {1: sequencer.i, 2: attend.i, 6: head.i}
+        for queue, sink in sinks.items():
+            source, payload = getattr(dispatcher, f"o_{queue}"), sink.payload
+            m.d.comb += [
+                sink.valid.eq(source.valid),
+                source.ready.eq(sink.ready),
+                payload.eq(source.payload.payload[: len(payload.as_value())]),
+            ]
+        source = dispatcher.o_5
+        m.d.comb += [
+            depth.i.valid.eq(source.valid),
+            source.ready.eq(depth.i.ready),
+            depth.i.payload.layer.eq(source.payload.opcode == Opcode.DEPTH_LAYER),
+            depth.i.payload.payload.eq(source.payload.payload),
+        ]
+
+    def _posts(self, m, dispatcher, dma, streams, windows, feeder, collector, attend, depth, head):
+        m.d.comb += [dispatcher.post_0.eq(dma.post), dispatcher.post_3.eq(streams.post), dispatcher.post_4.eq(windows.post)]
+        depth_done = depth.done
+        for cycle in range(_DEPTH_SETTLE):
+            later = Signal(name=f"depth_done_{cycle}")
+            m.d.sync += later.eq(depth_done)
+            depth_done = later
+        fixed = {
+            1: (feeder.written, Counter.STEPS_WRITTEN), 2: (attend.done, Counter.OUTERS_DONE), 5: (depth_done, Counter.DEPTHS_DONE),
+            6: (head.done, Counter.HEADS_DONE), 7: (collector.collected, Counter.STEPS_COLLECTED),
+        }  # fmt: skip
+        for port, (strobe, counter) in fixed.items():
+            post = getattr(dispatcher, f"post_{port}")
+            m.d.comb += [post.enable.eq(strobe), post.counter.eq(counter)]
+
+    def _supervise(self, m, supervisor, dispatcher, dma, streams, windows, sequencer, attend, readers, writer):
+        read_errors = Cat(reader.error for name, reader in readers.items() if name != "program")
+        m.d.comb += [
+            dispatcher.start.eq(supervisor.start),
+            dispatcher.clear.eq(supervisor.clear),
+            dispatcher.program.eq(supervisor.program),
+            dma.windows.eq(supervisor.windows),
+            streams.window.eq(supervisor.windows.weights),
+            windows.window.eq(supervisor.windows.image),
+            *(engine.clear.eq(supervisor.clear) for engine in (dma, streams, windows)),
+            supervisor.program_error.eq(readers["program"].error),
+            supervisor.read_error.eq(read_errors.any()),
+            supervisor.write_error.eq(writer.error),
+            supervisor.dma_error.eq(dma.error),
+            supervisor.stream_error.eq(streams.error),
+            supervisor.input_error.eq(windows.error),
+            supervisor.bad_instruction.eq(dispatcher.bad_instruction),
+            supervisor.overflow.eq(dispatcher.overflow),
+            supervisor.done.eq(dma.done),
+            supervisor.index.eq(dispatcher.index),
+            supervisor.fetched.eq(dispatcher.fetched),
+            supervisor.array_busy.eq(sequencer.busy),
+            supervisor.array_active.eq(sequencer.busy),
+            supervisor.transfer.eq(dma.progress | streams.progress | windows.progress),
+            self.interrupt.eq(supervisor.interrupt),
+        ]
+        for number in range(dispatcher.queues):
+            m.d.comb += getattr(supervisor, f"blocked_{number}").eq(getattr(dispatcher, f"blocked_{number}"))
+
+    def _memories(self, m, dma, streams, feeder, depth, head, attend, sequencer):
+        """Beats of LOADs and words of STREAMs to the memories that they are for."""
+        load = dma.load
+        targets = {
+            LoadTarget.PARAMETER: feeder.write_parameter, LoadTarget.DEPTH_WEIGHT: depth.load_weights,
+            LoadTarget.DEPTH_PARAMETER: depth.load_parameters, LoadTarget.HEAD_PARAMETER: head.load,
+        }  # fmt: skip
+        for target, port in targets.items():
+            m.d.comb += [port.valid.eq(load.valid & (load.target == target)), port.address.eq(load.address), port.data.eq(load.data)]
+        for number in range(self.config.weight_ports):
+            write = getattr(streams, f"write_{number}")
+            for port, chosen in ((feeder, ~write.address[HEAD_STREAM]), (head, write.address[HEAD_STREAM])):
+                sink = getattr(port, f"write_weight_{number}")
+                m.d.comb += [sink.valid.eq(write.valid & chosen), sink.address.eq(write.address[:HEAD_STREAM]), sink.data.eq(write.data)]
+        m.d.comb += [
+            feeder.i.eq(sequencer.o),
+            attend.address.eq(feeder.state_address),
+            feeder.state.eq(attend.word),
+            head.logit_address.eq(dma.logit_address),
+            dma.logits.eq(head.logits),
+        ]
+
+    def _rows(self, m, feeder, collector, depth, windows):
+        """Instantiates the row module R times. The buses hop from row to row, the collection buses past every fourth one."""
+        lanes = {"bus": feeder.bus, "depth_a": depth.lane_0, "depth_b": depth.lane_1, "window": windows.o}
+        collected = [0] * BUSES
+        for index in range(self.config.rows):
+            m.submodules[f"row_{index}"] = row = SeparateModule(ROW_MODULE, row_members(self.config))
+            m.d.comb += [row.index.eq(index), row.i_collect.eq(collected[index % BUSES])]
+            for name, value in lanes.items():
+                m.d.comb += getattr(row, f"i_{name}").eq(value)
+            lanes = {name: getattr(row, f"o_{name}") for name in lanes}
+            collected[index % BUSES] = row.o_collect
+            m.d.comb += [
+                self.trace_linear_valid[index].eq(row.result[0]),
+                self.trace_linear_value.word_select(index, 16).eq(row.result[1:]),
+            ]
+        for bus, word in enumerate(collected):
+            m.d.comb += getattr(collector, f"i_{bus}").eq(word)
+
+    def _collect(self, m, feeder, collector, ring, depth, attend, head):
+        m.d.comb += [collector.emission.eq(feeder.emission), attend.write.eq(collector.key_value), head.pool.eq(collector.pool)]
+        for place in range(BUSES):
+            write, port = getattr(collector, f"ring_{place}"), ring.write[place]
+            m.d.comb += [
+                port.valid.eq(write.valid),
+                port.place.bank.eq(write.bank),
+                port.place.address.eq(write.address),
+                port.data.as_value().eq(write.data),
+            ]
+        m.d.comb += [ring.read.eq(depth.read), ring.half.eq(depth.half), depth.data.eq(ring.data)]
+
+    def _trace(self, m, dispatcher, sequencer, depth):
+        lanes = (depth.lane_0, depth.lane_1)
+        for channel in range(DEPTH_TRACE):
+            values = [Cat(lane.data.as_value())[channel * 8 : channel * 8 + 8] for lane in lanes]
+            m.d.comb += [
+                self.trace_attention_valid[channel].eq(lanes[0].valid),
+                self.trace_attention_value.word_select(channel, 16).eq(Cat(values)),
+            ]
+        blocked = dispatcher.blocked_1
+        state = Signal(TraceState)
+        with m.If(sequencer.busy):
+            m.d.comb += state.eq(TraceState.COMPUTE)
+        with m.Elif(sequencer.i.valid):
+            m.d.comb += state.eq(TraceState.ALIGN)
+        with m.Elif(blocked.waiting):
+            with m.Switch(blocked.counter):
+                for counter, meaning in WAIT_STATES.items():
+                    with m.Case(counter):
+                        m.d.comb += state.eq(meaning)
+        m.d.sync += [self.trace_state.eq(state.as_value()), self.trace_tile.eq(sequencer.index - sequencer.busy)]

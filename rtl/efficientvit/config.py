@@ -1,0 +1,63 @@
+"""The parameters of an EfficientViT accelerator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rtl.errors import InputError
+from rtl.tech.dsp48e2 import generic
+
+#: Rows are collected over so many buses, and come in groups of as many.
+BUSES = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class EfficientVitMachine:
+    """
+    Parameters
+    ----------
+    image_size, channels : of the network's image; channels 1 or 3, size a multiple of 4
+    classes : logits
+    bits : activation precision, 8
+    rows : pixels computed at a time, 16..64
+    head_dim : of the attention, 16 or 32
+    memory_words : of 32 channels, of one row's activation memory
+    weight_words : of 64 bytes, of the weight memory        parameter_words : pairs of output channels whose requantizers are kept
+    ring_depth, key_value_depth, state_depth : words of a bank of the expansion ring and of the key/value memory, and of the state memory
+    technology : see ``rtl.tech``
+    """
+
+    image_size: int
+    channels: int = 3
+    classes: int = 1000
+    bits: int = 8
+    rows: int = 49
+    head_dim: int = 16
+    memory_words: int = 512
+    weight_words: int = 8192
+    parameter_words: int = 2048
+    ring_depth: int = 512
+    key_value_depth: int = 512
+    state_depth: int = 512
+    technology: object = generic
+
+    def __post_init__(self) -> None:
+        _require(16 <= self.rows <= 64, "rows must be 16..64", self.rows, "use 49")
+        _require(self.bits == 8, "bits must be 8", self.bits, "the narrower build is not done yet; use 8")
+        _require(self.channels in (1, 3), "image channels must be 1 or 3", self.channels, "convert the images")
+        _require(self.image_size % 4 == 0, "the image size must be a multiple of 4", self.image_size, "pad the images")
+        _require(self.head_dim in (16, 32), "head_dim must be 16 or 32", self.head_dim, "use another network")
+
+    @property
+    def groups(self) -> int:
+        """Groups of pixels in a pass."""
+        return -(-self.rows // BUSES)
+
+    #: Ports over which weight words come, 128 bits each.
+    weight_ports = 4
+    slice_inputs = 128
+
+
+def _require(condition: bool, rule: str, value: object, remedy: str) -> None:
+    if not condition:
+        raise InputError(f"{rule}: {value} is not; {remedy}")

@@ -1,0 +1,194 @@
+"""One row: the pixels p with p % rows == index. Activation memory, dot products, requantizers."""
+
+from amaranth import Array, Cat, Const, Module, Mux, Signal, unsigned
+from amaranth.lib import data, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from rtl.efficientvit.config import EfficientVitMachine
+from rtl.efficientvit.isa import PAIRS, WORD_CHANNELS
+from rtl.efficientvit.row_bus import ADDRESS_BITS, ROW_BITS, DepthLane, RowBus, WindowLane
+from rtl.efficientvit.row_timing import RowTiming
+from rtl.units.code_quotient import EXPONENT_BITS
+from rtl.units.code_requantize import CodeRequantizeConfig
+from rtl.units.log2_exponent import Log2ExponentConfig
+from rtl.units.int8_matmul import Int8MatmulConfig
+
+WORD_BITS = 8 * WORD_CHANNELS
+HALF_BITS = WORD_BITS // 2
+#: A pair of results: channels c and c + 16.
+RowResult = data.StructLayout({"valid": 1, "codes": data.ArrayLayout(8, 2)})
+_Write = data.StructLayout({"valid": 1, "address": ADDRESS_BITS, "halves": 2, "data": WORD_BITS})
+SCORE_SLOTS = 16
+
+
+def row_members(config: EfficientVitMachine) -> dict:
+    lanes = {"bus": RowBus, "depth_a": DepthLane, "depth_b": DepthLane, "window": WindowLane}
+    return {
+        "index": In(ROW_BITS),
+        **{f"i_{name}": In(shape) for name, shape in lanes.items()},
+        **{f"o_{name}": Out(shape) for name, shape in lanes.items()},
+        "i_collect": In(WORD_BITS),
+        "o_collect": Out(WORD_BITS),
+        "result": Out(RowResult),
+    }
+
+
+class RowUnits:
+    """The units of a row, to be built, and their timing."""
+
+    def __init__(self, config: EfficientVitMachine):
+        self.matmul = Int8MatmulConfig(inputs=WORD_CHANNELS, technology=config.technology)
+        self.requantize = CodeRequantizeConfig(bits=config.bits, technology=config.technology, shortcut=True, quotient="log2")
+        self.exponent = Log2ExponentConfig()
+        self.timing = RowTiming(self.matmul, self.requantize)
+
+
+class Row(wiring.Component):
+    """
+    Parameters
+    ----------
+    config : EfficientVitMachine
+
+    Members
+    -------
+    index : this row's number
+    i_bus, i_depth_a, i_depth_b, i_window : from the row before; o_<name> : to the next, a cycle later
+    i_collect, o_collect : the collection bus, past every fourth row
+    result : a pair of codes as it is made, for comparison in simulation
+
+    Timing
+    ------
+    A product per cycle; see `RowTiming`. A completed word leaves on the collection bus in the cycle after `RowTiming.word`.
+    The memory's write port takes a completed word first, then the lanes in order: each waits in a register of its own, so that words of
+    one lane for one row must be four cycles apart.
+    """
+
+    def __init__(self, config: EfficientVitMachine):
+        self.config = config
+        super().__init__(row_members(config))
+
+    def elaborate(self, platform):
+        m = Module()
+        units = RowUnits(self.config)
+        m.submodules.matmul = matmul = units.matmul.build()
+        requantizers = [units.requantize.build() for _ in range(2)]
+        bus = self._hop(m)
+        m.submodules.memory = memory = Memory(shape=unsigned(WORD_BITS), depth=self.config.memory_words, init=[])
+        read, write = memory.read_port(), memory.write_port(granularity=HALF_BITS)
+        m.d.comb += [read.addr.eq(bus.address), read.en.eq(bus.read)]
+        self._multiply(m, matmul, bus, read.data)
+        shortcuts = self._shortcuts(m, bus, read.data)
+        for lane in range(2):
+            self._requantize(m, units, lane, requantizers[lane], getattr(matmul, f"o_{lane}"), bus, shortcuts[lane])
+        word = self._gather(m, requantizers, bus)
+        self._write(m, write, bus, word)
+        return m
+
+    def _hop(self, m):
+        """Every bus, a register later; what this row itself uses is what it passes on."""
+        for name in ("bus", "depth_a", "depth_b", "window"):
+            hop = Signal.like(getattr(self, f"i_{name}"), name=f"hop_{name}", reset_less=True)
+            m.d.sync += hop.eq(getattr(self, f"i_{name}"))
+            m.d.comb += getattr(self, f"o_{name}").eq(hop)
+        return self.o_bus
+
+    def _multiply(self, m, matmul, bus, word):
+        operand = Signal(WORD_BITS, reset_less=True)
+        with m.If(bus.operand_load):
+            for channel in range(WORD_CHANNELS):
+                code = word.word_select(channel, 8)
+                rectified = Cat(code[:7] & code[7].replicate(7), 0)
+                m.d.sync += operand.word_select(channel, 8).eq(Mux(bus.rectify, rectified, code))
+        m.d.comb += [
+            matmul.codes.eq(operand),
+            matmul.weights_0.eq(bus.weights_0),
+            matmul.weights_1.eq(bus.weights_1),
+            matmul.first.eq(bus.first),
+            matmul.last.eq(bus.last),
+        ]
+
+    def _shortcuts(self, m, bus, word):
+        """Code less zero of the shortcut of each channel of the pair. Two words wait in turn while a third one is in use."""
+        waiting = [Signal(WORD_BITS, name=f"shortcut_{turn}", reset_less=True) for turn in range(2)]
+        loaded, taken = Signal(), Signal()
+        halves = [Signal(HALF_BITS, name=f"shortcut_half_{half}", reset_less=True) for half in range(2)]
+        values = [Signal(9, name=f"shortcut_value_{half}", reset_less=True) for half in range(2)]
+        for turn in range(2):
+            with m.If(bus.shortcut_load & (loaded == turn)):
+                m.d.sync += waiting[turn].eq(word)
+        m.d.sync += [loaded.eq(loaded ^ bus.shortcut_load), taken.eq(taken ^ bus.shortcut_take)]
+        for half, value in enumerate(values):
+            part = slice(half * HALF_BITS, (half + 1) * HALF_BITS)
+            with m.If(bus.shortcut_take):
+                m.d.sync += halves[half].eq(Mux(taken, waiting[1][part], waiting[0][part]))
+            with m.Elif(bus.shortcut_next):
+                m.d.sync += halves[half].eq(halves[half] >> 8)
+            m.d.sync += value.eq(halves[half][:8] - bus.constants.shortcut_zero)
+        return [value.as_signed() for value in values]
+
+    def _requantize(self, m, units, lane, requantize, total, bus, shortcut):
+        """A sum is a result, or a divisor whose exponent is kept for the results of its word."""
+        exponent, parameter = units.exponent.build(), bus[f"parameter_{lane}"]
+        m.submodules[f"requantize_{lane}"], m.submodules[f"exponent_{lane}"] = requantize, exponent
+        m.submodules[f"exponents_{lane}"] = exponents = Memory(shape=unsigned(EXPONENT_BITS), depth=SCORE_SLOTS, init=[])
+        write, read = exponents.write_port(), exponents.read_port(domain="comb")
+        m.d.comb += [
+            requantize.i_accumulator.payload.eq(total.payload),
+            requantize.i_accumulator.valid.eq(total.valid & ~bus.divisor),
+            exponent.i.payload.eq(total.payload),
+            exponent.i.valid.eq(total.valid & bus.divisor),
+            exponent.low.eq(bus.exponent_low),
+            write.addr.eq(bus.exponent_slot),
+            write.en.eq(bus.exponent_write),
+            write.data.eq(exponent.o.payload),
+            read.addr.eq(bus.exponent_read),
+            requantize.exponent.eq(read.data),
+            requantize.shortcut.eq(shortcut),
+            *(getattr(requantize, name).eq(parameter[name]) for name in parameter.shape().members),
+            *(getattr(requantize, name).eq(bus.constants[name]) for name in bus.constants.shape().members if name != "shortcut_zero"),
+        ]
+
+    def _gather(self, m, requantizers, bus):
+        """Pairs come in order of channels: each half of the word is a shift register."""
+        results = [unit.o for unit in requantizers]
+        halves = [Signal(HALF_BITS, name=f"gather_{half}", reset_less=True) for half in range(2)]
+        for half, result in zip(halves, results, strict=True):
+            with m.If(result.valid):
+                m.d.sync += half.eq(Cat(half[8:], result.payload[:8], Const(0, 8 - len(result.payload))))
+        word = Cat(halves)
+        collected = Signal(WORD_BITS, reset_less=True)
+        m.d.sync += collected.eq(Mux(bus.word_collect & bus.word, word, self.i_collect))
+        m.d.comb += [
+            self.o_collect.eq(collected),
+            self.result.valid.eq(results[0].valid),
+            *(self.result.codes[lane].eq(result.payload) for lane, result in enumerate(results)),
+        ]
+        return word
+
+    def _write(self, m, port, bus, word):
+        """The write port's four users: the row's own word, the two lanes of the depthwise engine, the window."""
+        arrivals = []
+        own = (bus.word & bus.word_write, bus.word_address, Const(3, 2), word)
+        depths = [
+            (lane.valid & (lane.row == self.index), lane.address, Cat(~lane.half, lane.half), Cat(lane.data, lane.data))
+            for lane in (self.o_depth_a, self.o_depth_b)
+        ]
+        window = (self.o_window.valid & (self.o_window.row == self.index), self.o_window.address, Const(3, 2), self.o_window.data)
+        granted = Const(0, 1)
+        for number, (valid, address, halves, value) in enumerate((own, *depths, window)):
+            held = Signal(_Write, name=f"held_{number}", reset_less=True)
+            grant = held.valid & ~granted
+            with m.If(valid):
+                m.d.sync += [held.address.eq(address), held.halves.eq(halves), held.data.eq(value)]
+            m.d.sync += held.valid.eq(valid | (held.valid & ~grant))
+            arrivals.append((grant, held))
+            granted = granted | held.valid
+        chosen = Signal(_Write, name="chosen", reset_less=True)
+        which = Mux(arrivals[0][0], 0, Mux(arrivals[1][0], 1, Mux(arrivals[2][0], 2, 3)))
+        m.d.sync += chosen.eq(Array([held.as_value() for _, held in arrivals])[which])
+        m.d.comb += [
+            port.addr.eq(chosen.address),
+            port.data.eq(chosen.data),
+            port.en.eq(chosen.halves & chosen.valid.replicate(2)),
+        ]
