@@ -113,6 +113,9 @@ class _Compiler:
         self.free_at: dict[Engine, float] = defaultdict(float)
         self.posted: dict[Counter, int] = defaultdict(int)
         self.last_time: dict[Engine, float] = defaultdict(float)
+        # Of a queue: what counters have reached when its last instruction so far starts. Of a post: when it is made.
+        self.known: dict[Engine, dict[Counter, int]] = defaultdict(dict)
+        self.known_at: dict[tuple[Counter, int], dict[Counter, int]] = {}
         image = graph.tensors["image"]
         self.image_bytes = image.height * image.width * image.channels
         self.result_bytes = -(-LOGIT_BYTES * config.classes // BEAT_BYTES) * BEAT_BYTES
@@ -137,8 +140,12 @@ class _Compiler:
         self.depth_weights, self.depth_parameters = CircularStore(512), CircularStore(512)
         self.head_weights, self.head_parameters = CircularStore(HEAD_WORDS), CircularStore(HEAD_WORDS)
 
-    def _emit(self, queue: Engine, opcode: Opcode, waits: dict[Counter, int], payload: dict[str, int], time: float, comment: str, post: Counter | None = None) -> None:
-        needed = {counter: value for counter, value in waits.items() if value}
+    def _emit(
+        self, queue: Engine, opcode: Opcode, waits: dict[Counter, int], payload: dict[str, int], time: float, comment: str,
+        post: Counter | None = None, posts: dict[Counter, int] | None = None,
+    ) -> None:  # fmt: skip
+        """``posts``: what the machine itself posts when it is done, and the values that the counters then have."""
+        needed = self._needed(queue, {counter: value for counter, value in waits.items() if value})
         assert len(needed) <= WAITS, (comment, needed)
         header: dict[str, int] = {}
         for number, (counter, value) in enumerate(needed.items()):
@@ -146,10 +153,27 @@ class _Compiler:
         if post is not None:
             header |= {"post_enable": 1, "post_counter": int(post)}
             self.posted[post] += 1
+            posts = {post: self.posted[post]}
+        for counter, value in (posts or {}).items():
+            self.known_at[counter, value] = dict(self.known[queue])
         time = max(time, self.last_time[queue])
         self.last_time[queue] = time
         full = {name: int(payload.get(name, 0)) for name, _ in Instruction.payloads[opcode]}
         self.issues.append(Issue(time, queue, len(self.issues), Instruction(opcode=opcode, payload=full, comment=comment, **header)))
+
+    def _needed(self, queue: Engine, waits: dict[Counter, int]) -> dict[Counter, int]:
+        """The waits that do not follow from earlier ones of the queue or from each other."""
+        known = self.known[queue]
+        left = {counter: value for counter, value in waits.items() if known.get(counter, 0) < value}
+        for counter, value in list(left.items()):
+            others = (self.known_at[other].get(counter, 0) for other in left.items() if other[0] is not counter)
+            if max(others, default=0) >= value:
+                del left[counter]
+        for counter, value in left.items():
+            known[counter] = value
+            for other, reached in self.known_at[counter, value].items():
+                known[other] = max(known.get(other, 0), reached)
+        return left
 
     def _emit_task(self, task: Task) -> None:
         waits: dict[Counter, int] = defaultdict(int)
@@ -170,7 +194,9 @@ class _Compiler:
         elif task.opcode is Opcode.STORE:
             payload["offset"] = task.image * self.result_bytes
         post = {Opcode.WINDOW: Counter.WINDOWS_DONE, Opcode.STORE: Counter.STORED}.get(task.opcode)
-        self._emit(task.engine, task.opcode, waits, payload, start - LEAD, f"{task.name} image {task.image}", post)
+        number = self.index[task] + 1
+        posts = {counter: number for (engine, _), counter in COUNTER_OF.items() if engine is task.engine and post is None}
+        self._emit(task.engine, task.opcode, waits, payload, start - LEAD, f"{task.name} image {task.image}", post, posts)
 
     def _step_blocks(self, task: Task, payload: dict[str, int], waits: dict[Counter, int], start: int) -> None:
         use = self.index[task]
