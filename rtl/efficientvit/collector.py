@@ -16,7 +16,7 @@ CONTEXTS = 3
 GROUP_INTERVAL = 3
 RingWrite = data.StructLayout({"valid": 1, "bank": 3, "address": 10, "data": WORD_BITS})
 GroupWrite = data.StructLayout({"valid": BUSES, "address": 9, "data": data.ArrayLayout(WORD_BITS, BUSES)})
-#: ``word`` of the sums; ``begin``: of the image's first pass.
+#: ``word`` of the sums; ``begin``: of the image's first pass. ``last``: a strobe of its own, for a last group may have no pixels.
 PoolGroup = data.StructLayout(
     {
         "valid": BUSES,
@@ -135,7 +135,7 @@ class Collector(wiring.Component):
         m.d.sync += [
             self.key_value.address.eq(chosen.key_value),
             self.pool.first.eq(chosen.first),
-            self.pool.last.eq(chosen.groups == 1),
+            self.pool.last.eq(fired & chosen.pool & (chosen.groups == 1)),
             self.pool.context.eq(place),
             self.pool.word.eq(chosen.pool_word),
             self.pool.begin.eq(chosen.pool_begin),

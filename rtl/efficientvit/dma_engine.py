@@ -96,10 +96,13 @@ class DmaEngine(wiring.Component):
             m.d.sync += self.o_read.valid.eq(0)
         with m.If(push):
             m.d.sync += [self.o_read.valid.eq(1), self.o_read.payload.address.eq(check.address), self.o_read.payload.beats.eq(check.beats)]
-        self._store(m, store, check, stores, checked & is_store & quiet)
+        storing = Signal()
+        self._store(m, store, check, stores, checked & is_store & quiet & ~storing)
+        with m.If(store.start):
+            m.d.sync += storing.eq(1)
         m.d.sync += self.done.eq(checked & is_end & quiet & ~self.done)
         with m.If(push | store.done | self.done):
-            m.d.sync += [held.eq(0), checked.eq(0)]
+            m.d.sync += [held.eq(0), checked.eq(0), storing.eq(0)]
         with m.If(store.done):
             m.d.sync += self.post.eq(taken.post)
         m.d.sync += self.progress.eq(self.load.valid | self.o_beats.valid)

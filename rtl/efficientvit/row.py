@@ -12,6 +12,7 @@ from rtl.efficientvit.row_timing import RowTiming
 from rtl.units.code_quotient import EXPONENT_BITS
 from rtl.units.code_requantize import CodeRequantizeConfig
 from rtl.units.log2_exponent import Log2ExponentConfig
+from rtl.units.protocol import delay
 from rtl.units.int8_matmul import Int8MatmulConfig
 
 WORD_BITS = 8 * WORD_CHANNELS
@@ -141,7 +142,7 @@ class Row(wiring.Component):
             exponent.low.eq(bus.exponent_low),
             write.addr.eq(bus.exponent_slot),
             write.en.eq(bus.exponent_write),
-            write.data.eq(exponent.o.payload),
+            write.data.eq(delay(m, exponent.o.payload, units.timing.exponent_wait, name=f"exponent_{lane}")),
             read.addr.eq(bus.exponent_read),
             requantize.exponent.eq(read.data),
             requantize.shortcut.eq(shortcut),

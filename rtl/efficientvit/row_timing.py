@@ -29,8 +29,9 @@ class RowTiming:
         self.constants["shortcut_zero"] = self.shortcut_next = shortcut - 1
         self.shortcut_take = shortcut - 2
         self.exponent_low = self.sum + Log2Exponent.OFFSETS["low"]
-        self.exponent_write = self.sum + Log2Exponent.latency
-        self.exponent_read = self.sum + requantize.offsets["exponent"]
+        # The next step's divisors follow this one's last dividend: they may not replace exponents that are still read.
+        self.exponent_write = self.exponent_read = self.sum + requantize.offsets["exponent"]
+        self.exponent_wait = self.exponent_write - self.sum - Log2Exponent.latency
         self.result = self.sum + requantize.latency
         self.word = self.result + 1
         # A row keeps two words of shortcuts: one more may be loaded only when the first of them is in use.

@@ -103,8 +103,7 @@ class _Compiler:
     def __init__(self, graph: EfficientVitGraph, config: EfficientVitMachine, images: int):
         self.graph, self.config, self.images = graph, config, images
         expander = Expander(graph, config)
-        for number in range(images):
-            expander.image(number)
+        expander.images(images)
         self.plan = schedule(expander.tasks)
         self.index = {task: number for tasks in self.plan.order.values() for number, task in enumerate(tasks)}
         self.window = WindowBuilder()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +17,7 @@ from rtl.efficientvit.pack_depthwise import pack_weights as pack_depth_weights
 from rtl.efficientvit.program import pack
 from rtl.efficientvit.program.head import HeadTasks
 from rtl.efficientvit.program.layout import ATTENTION_WORDS, EMPTY, channel_orders, weight_matrix, words_of
-from rtl.efficientvit.program.tasks import BankCells, Block, Engine, Event, Regions, RowCells, RowMemory, Task
+from rtl.efficientvit.program.tasks import IMAGES_TOGETHER, BankCells, Block, Engine, Event, Regions, RowCells, RowMemory, Task
 from rtl.errors import InputError
 
 #: Weight words of one tile, at most: 64 KiB.
@@ -34,6 +35,8 @@ WINDOW_LINES, WINDOW_PASSES = 4, 32
 #: Words per row for what a depthwise layer has made and the next layer has not taken yet.
 DEPTH_WORDS = 128
 ENDLESS = 31
+#: Lines of a ring that wraps: a multiple of its banks, below ENDLESS.
+MOST_LINES = 24
 
 
 @dataclass(frozen=True)
@@ -73,41 +76,55 @@ class Expander:
         self._blocks: dict[object, Block] = {}
         self.slots: dict[str, int] = {}
         self.head = HeadTasks(graph, self.add, self._block)
-        self.last_use = {name: index for index, operator in enumerate(graph.operators) for name in _sources(operator)}
-
-    def image(self, number: int) -> None:
-        """Adds one image's tasks."""
-        self.number = number
-        depthwise = {operator.source: operator for operator in self.graph.operators if isinstance(operator, Convolution) and operator.depthwise}
+        self._state_of: dict[tuple[str, int, int], list] = {}
+        self._pool_steps: dict[int, list[Task]] = defaultdict(list)
+        self._followed: set[int] = set()
+        self._window_lines = 0
+        self._depthwise = {
+            operator.source: operator for operator in graph.operators if isinstance(operator, Convolution) and operator.depthwise
+        }
         self._attention = {
             scale.source: (operator, index)
-            for operator in self.graph.operators
+            for operator in graph.operators
             if isinstance(operator, LinearAttention)
             for index, scale in enumerate(operator.scales)
         }
-        self._state_of: dict[tuple[str, int], list] = {}
-        self._pool_steps: list[Task] = []
-        self._followed: set[int] = set()
-        pooled = {operator.source for operator in self.graph.operators if isinstance(operator, Pool)}
-        for index, operator in enumerate(self.graph.operators):
-            if isinstance(operator, Convolution) and operator.depthwise:
-                pass  # with the layer that makes its input
-            elif index in self._followed:
-                pass  # with the depthwise layer that makes its input
-            elif isinstance(operator, Convolution):
-                if self.graph.tensors[operator.target].pixels == 1:
-                    self.head.linear(operator)
-                elif operator.target in depthwise:
-                    self._expanded(operator, depthwise[operator.target], index)
-                else:
-                    self._pointwise(operator, index, pool=operator.target in pooled)
-            elif isinstance(operator, LinearAttention):
-                self._scores(operator, index)
-            elif isinstance(operator, Pool):
-                self.head.pool(operator, self._pool_steps)
+        self._pooled = {operator.source for operator in graph.operators if isinstance(operator, Pool)}
+        self.last_use = {name: index for index, operator in enumerate(graph.operators) for name in _sources(operator)}
+
+    def images(self, count: int) -> None:
+        """Adds the tasks of all images. From the first attention on, two images go side by side: their tensors are small there, each waits
+        long for its depthwise layers and its states, and they share weights."""
+        operators = self.graph.operators
+        split = min((index for index, operator in enumerate(operators) if operator.target in self._attention), default=len(operators))
+        pooled = min(index for index, operator in enumerate(operators) if operator.target in self._pooled)
+        parts = [range(index, index + 1) for index in range(split, pooled)] + [range(pooled, len(operators))]
+        for first in range(0, count, IMAGES_TOGETHER):
+            self.head.hurry = first + IMAGES_TOGETHER >= count
+            together = range(first, min(count, first + IMAGES_TOGETHER))
+            for part, number in [(range(split), number) for number in together] + [(part, number) for part in parts for number in together]:
+                self.number = number
+                for index in part:
+                    self._operator(index)
+
+    def _operator(self, index: int) -> None:
+        operator = self.graph.operators[index]
+        if index in self._followed or (isinstance(operator, Convolution) and operator.depthwise):
+            pass  # done with the layer that makes its input
+        elif isinstance(operator, Convolution):
+            if self.graph.tensors[operator.target].pixels == 1:
+                self.head.linear(operator)
+            elif operator.target in self._depthwise:
+                self._expanded(operator, self._depthwise[operator.target], index)
             else:
-                self.head.norm(operator)
-            self._free(index)
+                self._pointwise(operator, index, pool=operator.target in self._pooled)
+        elif isinstance(operator, LinearAttention):
+            self._scores(operator, index)
+        elif isinstance(operator, Pool):
+            self.head.pool(operator, self._pool_steps.pop(self.number))
+        else:
+            self.head.norm(operator)
+        self._free(index)
 
     # Tensors in the rows' memories
 
@@ -236,7 +253,7 @@ class Expander:
             task = self._step(convolution, tile, pass_index)
             if pool:
                 task.payload |= {"pool": 1, "key_value": tile[0], "bank": int(pass_index == 0)}
-                self._pool_steps.append(task)
+                self._pool_steps[self.number].append(task)
                 task.after |= {(other, Event.DONE) for other in self.head.pool_readers}
             else:
                 self._write_rows(task, target, pass_index, tile)
@@ -275,7 +292,7 @@ class Expander:
         lines = fits[-1] if fits else 0
         wraps = lines < tensor.height
         if wraps:
-            lines -= lines % RING_BANKS
+            lines = min(lines - lines % RING_BANKS, MOST_LINES)
         if lines < min(tensor.height, depthwise.kernel + depthwise.stride + 1):
             raise InputError(
                 f"lines of {tensor.width} pixels and {WORD_CHANNELS * words} channels must fit the expansion ring of {self.config.ring_depth} "
@@ -491,7 +508,7 @@ class Expander:
         per_word = 1 if wide else 2
         tile_index = tile[0] // ATTENTION_WORDS
         chunk, word = divmod(tile_index, SCORE_WORDS)
-        states = self._state_of.setdefault((operator.name, index), [])
+        states = self._state_of.setdefault((operator.name, index, self.number), [])
         total = tensor.channels // (3 * operator.head_dim) // per_word
         if word == 0:
             states.append((self.states.take(PAIRS * (1 + min(SCORE_WORDS, total - chunk * SCORE_WORDS))), []))
@@ -523,7 +540,7 @@ class Expander:
             total = words_of(self.graph.tensors[scale.source].channels // 3)
             block = self._block((operator.name, number, "parameters"), lambda scale=scale: Block(
                 f"{operator.name} scale {number} parameters", pack.pack_parameters(pack.score_parameters(scale)), PAIRS))  # fmt: skip
-            for chunk, ((base, _, readers), outers) in enumerate(self._state_of[operator.name, number]):
+            for chunk, ((base, _, readers), outers) in enumerate(self._state_of.pop((operator.name, number, self.number))):
                 words = min(SCORE_WORDS, total - chunk * SCORE_WORDS)
                 for pass_index in range(self.passes(target)):
                     origin = self._address(scale.source, pass_index, chunk * SCORE_WORDS * ATTENTION_WORDS)

@@ -18,7 +18,7 @@ from rtl.efficientvit.program.tasks import Block, Engine, Event, Task
 LINEAR_WORDS = 480
 #: Words of codes whose parameters are in the head's memory at a time.
 CODE_WORDS = 16
-#: The head runs in the background: its weights shall leave room on the bus for the array's.
+#: The head runs in the background: its weights shall leave room on the bus for the array's, but for the last images'.
 UNHURRIED = 2
 
 
@@ -28,6 +28,7 @@ class HeadTasks:
     def __init__(self, graph: EfficientVitGraph, add: Callable[..., Task], block: Callable):
         self.graph, self._add, self._block = graph, add, block
         self.pool_readers: list[Task] = []
+        self.hurry = False
         self._stores: list[Task] = []
 
     def _command(self, name: str, cycles: int, parameters: Block, **fields: int) -> Task:
@@ -81,7 +82,7 @@ class HeadTasks:
             parameters = self._block((name, "parameters"), lambda first=first, count=count, name=name: Block(
                 f"{name} parameters", beats[BEAT_BYTES * first : BEAT_BYTES * (first + count)], count))  # fmt: skip
             task = self._command(
-                operator.name, UNHURRIED * words * count, parameters, kind=HeadKind.LINEAR, words=words, first=first, pairs=count,
+                operator.name, words * count * (1 if self.hurry else UNHURRIED), parameters, kind=HeadKind.LINEAR, words=words, first=first, pairs=count,
                 norm_vector=normed, logits=logits,
             )  # fmt: skip
             task.payload["image"] = task.image % 2

@@ -7,7 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 
 from rtl.efficientvit.isa import PAIRS
-from rtl.efficientvit.program.tasks import Engine, Event, Task
+from rtl.efficientvit.program.tasks import IMAGES_TOGETHER, Engine, Event, Task
 
 #: From the end of a task until another queue's task that waits for it can start: the engine's pipeline, the post and the queue.
 LATENCY = {Event.DONE: 40, Event.WRITTEN: 70, Event.COLLECTED: 130, Event.ORDER: 0}
@@ -90,7 +90,7 @@ def schedule(tasks: list[Task]) -> Schedule:
             start = -(-start // PAIRS) * PAIRS
             while ready and ready[0][0] <= start:
                 when, _, task = heapq.heappop(ready)
-                heapq.heappush(soon, ((task.image, -tail[task], place[task]), when, task))
+                heapq.heappush(soon, ((task.image // IMAGES_TOGETHER, -tail[task], place[task]), when, task))
             run(heapq.heappop(soon)[2], start)
         else:
             task = in_order[engine][position[engine]]

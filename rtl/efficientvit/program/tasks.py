@@ -12,6 +12,10 @@ import numpy as np
 from rtl.efficientvit.isa import Opcode
 
 
+#: Images that are on the machine side by side.
+IMAGES_TOGETHER = 2
+
+
 class Engine(enum.IntEnum):
     """The queue that executes a task; its number is the dispatcher's."""
 
