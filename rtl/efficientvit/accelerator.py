@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth import Cat, Module, ResetInserter, Signal, unsigned
+from amaranth import Cat, Module, Mux, ResetInserter, Signal, unsigned
 from amaranth.lib import wiring
 from amaranth.lib import enum as amaranth_enum
 from amaranth.lib.wiring import Out
@@ -41,8 +41,8 @@ KEPT_MODULES = (ROW_MODULE, BANK_MODULE, CHANNEL_MODULE)
 DEPTH_TRACE = 16
 #: From an engine's `done` until its results are where instructions that wait for them look: lanes to a row's memory.
 _DEPTH_SETTLE = 8
-#: Bit of a weight address in a STREAM that names the head's buffer.
-HEAD_STREAM = 15
+#: Bit of a weight address that names the head's buffer.
+HEAD_BUFFER = 15
 
 
 class TraceState(amaranth_enum.Enum, shape=unsigned(3)):
@@ -184,7 +184,7 @@ class EfficientVitAccelerator(wiring.Component):
     def _queues(self, m, dispatcher, dma, sequencer, attend, streams, windows, depth, head):
         """DMA, STREAM and WINDOW take instructions as they are; the others their payloads."""
         wiring.connect(m, dispatcher.o_0, dma.i)
-        wiring.connect(m, dispatcher.o_3, streams.i)
+        self._merge_streams(m, dispatcher, streams)
         wiring.connect(m, dispatcher.o_4, windows.i)
         sinks = {1: sequencer.i, 2: attend.i, 6: head.i}
         for queue, sink in sinks.items():
@@ -202,6 +202,17 @@ class EfficientVitAccelerator(wiring.Component):
             depth.i.payload.payload.eq(source.payload.payload),
         ]
 
+    def _merge_streams(self, m, dispatcher, streams):
+        """The head's weights when none for the array may be streamed. An instruction is offered until it is taken."""
+        first, second = dispatcher.o_3, dispatcher.o_7
+        m.d.comb += [
+            streams.i.valid.eq(first.valid | second.valid),
+            streams.i.payload.eq(Mux(first.valid, first.payload.as_value(), second.payload.as_value())),
+            streams.i.payload.opcode.eq(Opcode.STREAM),
+            first.ready.eq(streams.i.ready),
+            second.ready.eq(streams.i.ready & ~first.valid),
+        ]
+
     def _posts(self, m, dispatcher, dma, streams, windows, feeder, collector, attend, depth, head):
         m.d.comb += [dispatcher.post_0.eq(dma.post), dispatcher.post_3.eq(streams.post), dispatcher.post_4.eq(windows.post)]
         depth_done = depth.done
@@ -211,7 +222,7 @@ class EfficientVitAccelerator(wiring.Component):
             depth_done = later
         fixed = {
             1: (feeder.written, Counter.STEPS_WRITTEN), 2: (attend.done, Counter.OUTERS_DONE), 5: (depth_done, Counter.DEPTHS_DONE),
-            6: (head.done, Counter.HEADS_DONE), 7: (collector.collected, Counter.STEPS_COLLECTED),
+            6: (head.done, Counter.HEADS_DONE), 8: (collector.collected, Counter.STEPS_COLLECTED),
         }  # fmt: skip
         for port, (strobe, counter) in fixed.items():
             post = getattr(dispatcher, f"post_{port}")
@@ -257,9 +268,9 @@ class EfficientVitAccelerator(wiring.Component):
             m.d.comb += [port.valid.eq(load.valid & (load.target == target)), port.address.eq(load.address), port.data.eq(load.data)]
         for number in range(self.config.weight_ports):
             write = getattr(streams, f"write_{number}")
-            for port, chosen in ((feeder, ~write.address[HEAD_STREAM]), (head, write.address[HEAD_STREAM])):
+            for port, chosen in ((feeder, ~write.address[HEAD_BUFFER]), (head, write.address[HEAD_BUFFER])):
                 sink = getattr(port, f"write_weight_{number}")
-                m.d.comb += [sink.valid.eq(write.valid & chosen), sink.address.eq(write.address[:HEAD_STREAM]), sink.data.eq(write.data)]
+                m.d.comb += [sink.valid.eq(write.valid & chosen), sink.address.eq(write.address[:HEAD_BUFFER]), sink.data.eq(write.data)]
         m.d.comb += [
             feeder.i.eq(sequencer.o),
             attend.address.eq(feeder.state_address),

@@ -5,8 +5,9 @@ from amaranth.lib import data
 
 #: Input lines of a line pair: kernel 5 + stride 2. Address within a bank of the expansion ring.
 LINES, RING_ADDRESS = 7, 10
-#: Of the rows' memories, and of the engine's memories of weights and parameters.
-ROW_BITS, ADDRESS = 6, 9
+#: Of the rows' memories; of the engine's memories of weights and parameters.
+ROW_BITS, TARGET = 6, 10
+ADDRESS = 9
 WIDTH_BITS = 9
 PAYLOAD_BITS = 176
 
@@ -22,9 +23,9 @@ LAYER = (
     ("low", 1),  # the target's lower limit
     ("hardswish", 1),
     ("fraction", 3),  # Hardswish's fraction bits, less 6
-    ("region_end", ADDRESS),  # of the target: after the pass at this address, or above, comes the first one that is kept,
-    ("rewind", ADDRESS),  # so much further, modulo 512
-    ("pitch", ADDRESS),  # words of a pass of the target: from a row's pixel to its next one
+    ("region_end", TARGET),  # of the target: after the pass at this address, or above, comes the first one that is kept,
+    ("rewind", TARGET),  # so much further, modulo 1,024
+    ("pitch", TARGET),  # words of a pass of the target: from a row's pixel to its next one
     ("weights", ADDRESS),  # first word, see rtl.efficientvit.pack_depthwise
     ("parameters", ADDRESS),
 )
@@ -33,7 +34,7 @@ LINES_PAIR = (
     *((f"{field}_{line}", bits) for line in range(LINES) for field, bits in (("bank", 3), ("address", RING_ADDRESS))),
     ("outside", LINES),  # input lines above or below the image, or not needed
     ("second", 1),  # the second output line exists
-    *((f"{field}_{lane}", bits) for lane in range(2) for field, bits in (("row", ROW_BITS), ("target", ADDRESS))),  # of output pixel 0
+    *((f"{field}_{lane}", bits) for lane in range(2) for field, bits in (("row", ROW_BITS), ("target", TARGET))),  # of output pixel 0
 )
 
 LAYER_LAYOUT = data.StructLayout(dict(LAYER))
@@ -43,7 +44,7 @@ assert max(LAYER_LAYOUT.size, LINES_LAYOUT.size) <= PAYLOAD_BITS
 COMMAND = data.StructLayout({"layer": 1, "payload": max(LAYER_LAYOUT.size, LINES_LAYOUT.size)})
 
 #: One result line of a sweep: pixel 0 at ``row``, word ``target`` of its memory.
-LANE = data.StructLayout({"row": ROW_BITS, "target": ADDRESS})
+LANE = data.StructLayout({"row": ROW_BITS, "target": TARGET})
 #: One output line pair of 16 channels.
 SWEEP = data.StructLayout(
     {

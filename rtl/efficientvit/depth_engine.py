@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out
 
 from rtl.efficientvit import depth_command
 from rtl.efficientvit.depth_columns import STEP, DepthColumns
-from rtl.efficientvit.depth_command import ADDRESS, COMMAND, ROW_BITS
+from rtl.efficientvit.depth_command import COMMAND, ROW_BITS, TARGET
 from rtl.efficientvit.depth_memories import LOAD, ParameterMemory, WeightMemory
 from rtl.efficientvit.depth_sweeps import DepthSweeps
 from rtl.efficientvit.expansion_ring import HALF, READ, ExpansionRing
@@ -60,7 +60,7 @@ class DepthEngineConfig:
 def lane_layout(bits: int) -> data.StructLayout:
     """16 results of a lane: to ``row``, word ``address``, its lower or upper (``half``) 16 channels."""
     codes = data.ArrayLayout(bits, HALF)
-    return data.StructLayout({"valid": 1, "row": ROW_BITS, "address": ADDRESS, "half": 1, "data": codes})
+    return data.StructLayout({"valid": 1, "row": ROW_BITS, "address": TARGET, "half": 1, "data": codes})
 
 
 def sweep_cycles(kernel: int, width: int) -> int:

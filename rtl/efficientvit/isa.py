@@ -32,6 +32,7 @@ class Opcode(enum.IntEnum):
     DEPTH_LAYER = 8
     DEPTH_LINES = 9
     FULLY_CONNECTED = 10
+    HEAD_STREAM = 11
 
 
 class Counter(enum.IntEnum):
@@ -41,6 +42,7 @@ class Counter(enum.IntEnum):
     NONE = 0
     LOADED = 1  # LOADs in place
     STREAMED = 2  # weight tiles in the weight memory
+    HEAD_STREAMED = 10  # and in the head's buffer
     STEPS_WRITTEN = 3  # steps whose results are in the memory of their row: of all rows as seen from instructions that hop
     STEPS_COLLECTED = 4  # steps whose results are in the expansion ring, the key/value memory or the pool
     DEPTHS_DONE = 5  # line pairs whose results are in the rows' memories
@@ -59,14 +61,17 @@ class LoadTarget(enum.IntEnum):
     HEAD_PARAMETER = 3
 
 
+_STREAM: instruction.Layout = (("offset", 32), ("stride", 32), ("items", 16), ("address", 16))
+
 PAYLOAD: dict[Opcode, instruction.Layout] = {
     Opcode.LOAD: (("target", 3), ("offset", 32), ("beats", 16), ("address", 16)),
-    # Weight words of 64 bytes: slice s of word i is beat i of the run at offset + s * stride in the WEIGHTS window, s < 4.
-    Opcode.STREAM: (("offset", 32), ("stride", 32), ("items", 16), ("address", 16)),
+    # Weight words of 64 bytes, to the weight memory or the head's buffer: slice s of word i is beat i of the run at offset + s * stride in the WEIGHTS window, s < 4.
+    Opcode.STREAM: _STREAM,
+    Opcode.HEAD_STREAM: _STREAM,
     Opcode.STEP: (
         ("weight_address", 13),  # in the weight memory, or, for a score, of its state
         ("parameter_address", 11),  # of the first pair
-        ("source", 9),  # first word of the input
+        ("source", 10),  # first word of the input
         ("source_stride", 2),  # grouped and score: from one output word's input to the next
         ("words", 7),  # of the input per output word: 1..64
         ("outputs", 6),  # words: 1..63
@@ -77,11 +82,11 @@ PAYLOAD: dict[Opcode, instruction.Layout] = {
         ("zero", 8),
         ("low", 1),  # the lower limit
         ("shortcut_enable", 1),
-        ("shortcut", 9),
+        ("shortcut", 10),
         ("shortcut_zero", 8),
         ("exponent_low", 5),  # score
         ("write", 1),
-        ("target", 9),
+        ("target", 10),
         ("ring", 1),  # results also to the expansion ring
         ("attention", 1),  # of three words the second and third also to the key/value memory
         ("pool", 1),  # results also to the pool: sums from word ``key_value`` on, the image's first pass if ``bank`` is 1
@@ -116,9 +121,9 @@ PAYLOAD: dict[Opcode, instruction.Layout] = {
         ("first", 1),
         ("lines", 9),
         ("row", 6),
-        ("address", 9),
-        ("region", 9),  # the address that follows ``region_end``
-        ("region_end", 9),
+        ("address", 10),
+        ("region", 10),  # the address that follows ``region_end``
+        ("region_end", 10),
         ("pad_0", 8),
         ("pad_1", 8),
         ("pad_2", 8),
@@ -130,7 +135,7 @@ PAYLOAD: dict[Opcode, instruction.Layout] = {
 
 
 
-#: 0 DMA, 1 ARRAY, 2 OUTER, 3 STREAM, 4 WINDOW, 5 DEPTH, 6 HEAD
+#: 0 DMA, 1 ARRAY, 2 OUTER, 3 STREAM, 4 WINDOW, 5 DEPTH, 6 HEAD, 7 HEAD_STREAM: it has the ports when the array's weights do not want them
 QUEUE_OF = {
     Opcode.LOAD: 0,
     Opcode.STORE: 0,
@@ -142,6 +147,7 @@ QUEUE_OF = {
     Opcode.DEPTH_LAYER: 5,
     Opcode.DEPTH_LINES: 5,
     Opcode.FULLY_CONNECTED: 6,
+    Opcode.HEAD_STREAM: 7,
 }
 
 

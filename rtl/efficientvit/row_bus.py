@@ -6,9 +6,10 @@ from amaranth import signed, unsigned
 from amaranth.lib import data
 
 from model.integer import BIAS_BITS, MULTIPLIER_BITS
+from rtl.efficientvit import depth_command
 from rtl.efficientvit.isa import PAIRS, WORD_CHANNELS
 
-ADDRESS_BITS = 9
+ADDRESS_BITS = depth_command.TARGET
 ROW_BITS = 6
 WINDOW_BYTES = 27
 

@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out
 
 from rtl.bus.axi import BEAT, BEAT_BYTES
 from rtl.efficientvit.config import EfficientVitMachine
-from rtl.efficientvit.row_bus import ROW_BITS, WINDOW_BYTES, WindowLane
+from rtl.efficientvit.row_bus import ADDRESS_BITS, ROW_BITS, WINDOW_BYTES, WindowLane
 from rtl.units.protocol import delay
 
 #: Columns of the image that are stored together: two windows step over as many.
@@ -18,7 +18,7 @@ LINE_BANKS = 4
 #: Lines that are kept; three are read, the others arrive meanwhile.
 LINES = 2 * LINE_BANKS
 Start = data.StructLayout(
-    {"first": 1, "lines": 9, "row": ROW_BITS, "address": 9, "region": 9, "region_end": 9, "pads": data.ArrayLayout(8, 3)}
+    {"first": 1, "lines": 9, "row": ROW_BITS, "address": ADDRESS_BITS, "region": ADDRESS_BITS, "region_end": ADDRESS_BITS, "pads": data.ArrayLayout(8, 3)}
 )
 
 

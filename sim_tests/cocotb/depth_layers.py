@@ -89,7 +89,7 @@ class Layer:
         values = dict(
             kernel_5=case.kernel == 5, stride_2=case.stride == 2, width=case.width, words=case.words, half=case.channels == 16,
             pad=self.pad, zero=self.zero, low=self.low, hardswish=case.hardswish, fraction=11 - 6, pitch=self.pitch,
-            region_end=self._address(self.passes - 1), rewind=(self._address(0) - self._address(self.passes - 1)) % 512,
+            region_end=self._address(self.passes - 1), rewind=(self._address(0) - self._address(self.passes - 1)) % 1024,
             weights=case.weights, parameters=case.parameters,
         )  # fmt: skip
         return 1 | encode(LAYER_LAYOUT, values) << 1

@@ -13,7 +13,7 @@ from model.efficientvit.graph import EfficientVitGraph
 from model.zoo import load_graph_and_metadata
 from rtl.efficientvit.config import EfficientVitMachine
 from rtl.efficientvit.isa import QUEUE_OF, Counter, Instruction, LoadTarget, Opcode
-from rtl.efficientvit.program.compiler import COUNTER_OF, HEAD_STREAM, CompiledProgram, compile_graph
+from rtl.efficientvit.program.compiler import COUNTER_OF, HEAD_BUFFER, CompiledProgram, compile_graph
 from rtl.efficientvit.program.tasks import Engine, Event, Task
 from rtl.program.instruction import WAITS
 
@@ -89,7 +89,7 @@ def tasks_of(compiled: CompiledProgram) -> dict[Task, int]:
     """The program index of every task."""
     places: dict[Engine, list[int]] = defaultdict(list)
     for index, instruction in enumerate(compiled.instructions):
-        if instruction.opcode not in (Opcode.LOAD, Opcode.STREAM, Opcode.END):
+        if instruction.opcode not in (Opcode.LOAD, Opcode.STREAM, Opcode.HEAD_STREAM, Opcode.END):
             places[Engine(QUEUE_OF[instruction.opcode])].append(index)
     return {task: places[engine][number] for engine, tasks in compiled.plan.order.items() for number, task in enumerate(tasks)}
 
@@ -110,8 +110,8 @@ def test_waits_keep_what_every_task_needs(seed):
 def memory_of(instruction: Instruction) -> tuple[str, int, int] | None:
     """(memory, first, words) that a LOAD or STREAM writes."""
     payload = instruction.payload
-    if instruction.opcode is Opcode.STREAM:
-        return "head weights" if payload["address"] & HEAD_STREAM else "weights", payload["address"] % HEAD_STREAM, payload["items"]
+    if instruction.opcode in (Opcode.STREAM, Opcode.HEAD_STREAM):
+        return "head weights" if payload["address"] & HEAD_BUFFER else "weights", payload["address"] % HEAD_BUFFER, payload["items"]
     if instruction.opcode is Opcode.LOAD:
         return LoadTarget(payload["target"]).name, payload["address"], payload["beats"]
     return None

@@ -28,8 +28,8 @@ COUNTER_OF = {
 STREAM_BYTES = 56
 LOAD_BYTES = 14
 LOGIT_BYTES = 2
-#: Weight words that the head keeps, and beats of parameters; the bit of a STREAM's address that names its buffer.
-HEAD_WORDS, HEAD_STREAM = 1024, 1 << 15
+#: Weight words that the head keeps, and beats of parameters; the bit of an address that names its buffer.
+HEAD_WORDS, HEAD_BUFFER = 1024, 1 << 15
 BEAT_BYTES = 16
 #: Cycles from an instruction's place in the program to its earliest start.
 LEAD = 64
@@ -216,21 +216,24 @@ class _Compiler:
         if loaded:
             waits[Counter.LOADED] = self.posted[Counter.LOADED]
         if task.weights is not None:
-            payload["weights"] = self._stream(self.head_weights, task.weights, use, start, Counter.HEADS_DONE, waits, HEAD_STREAM)
+            payload["weights"] = self._stream(self.head_weights, task.weights, use, start, Counter.HEADS_DONE, waits)
 
     def _stream(
-        self, store: CircularStore, block: Block, use: int, start: int, reader: Counter, waits: dict[Counter, int], buffer: int = 0
+        self, store: CircularStore, block: Block, use: int, start: int, reader: Counter, waits: dict[Counter, int]
     ) -> int:
         """Address of weights, after a STREAM if they are not there. What was loaded for the same task comes before it: one wait for both."""
         address, fresh, over = store.place(block, use)
         if fresh:
+            queue, opcode, post, buffer = Engine.STREAM, Opcode.STREAM, Counter.STREAMED, 0
+            if store is self.head_weights:
+                queue, opcode, post, buffer = Engine.HEAD_STREAM, Opcode.HEAD_STREAM, Counter.HEAD_STREAMED, HEAD_BUFFER
             if block not in self.offsets:
                 self.offsets[block] = self.window.add(block.data)
-            begin = self._begin(Engine.STREAM, self._time_of(reader, over), start, len(block.data) / STREAM_BYTES)
+            begin = self._begin(queue, self._time_of(reader, over), start, len(block.data) / STREAM_BYTES)
             needs = {reader: over, Counter.LOADED: waits.pop(Counter.LOADED, 0)}
             fields = {"offset": self.offsets[block], "stride": len(block.data) // 4, "items": block.words, "address": address | buffer}
-            self._emit(Engine.STREAM, Opcode.STREAM, needs, fields, begin - LEAD, block.name, Counter.STREAMED)
-            waits[Counter.STREAMED] = self.posted[Counter.STREAMED]
+            self._emit(queue, opcode, needs, fields, begin - LEAD, block.name, post)
+            waits[post] = self.posted[post]
         return address
 
     def _depth_blocks(self, task: Task, payload: dict[str, int], waits: dict[Counter, int], start: int) -> None:

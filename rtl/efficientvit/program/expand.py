@@ -9,7 +9,7 @@ import numpy as np
 
 from model.efficientvit.graph import Convolution, EfficientVitGraph, LinearAttention, Pool, Tensor
 from model.integer import REQUANTIZE_SHIFTS
-from rtl.efficientvit import depth_engine
+from rtl.efficientvit import depth_command, depth_engine
 from rtl.efficientvit.config import EfficientVitMachine
 from rtl.efficientvit.isa import HARDSWISH_BASE, PAIRS, PAYLOAD, WORD_CHANNELS, Opcode
 from rtl.efficientvit.pack_depthwise import pack_parameters as pack_depth_parameters
@@ -425,7 +425,7 @@ class Expander:
     def _region(self, name: str, word: int) -> dict[str, int]:
         """From the last pass that is kept, back to the first one."""
         first, last = (self._address(name, index, word) for index in (0, self.slots[name] - 1))
-        return {"region_end": last, "rewind": (first - last) % (1 << 9)}
+        return {"region_end": last, "rewind": (first - last) % (1 << depth_command.TARGET)}
 
     def _depth_lines(self, depthwise: Convolution, band: Band, line: int) -> None:
         source, target = self.graph.tensors[depthwise.source], self.graph.tensors[depthwise.target]

@@ -26,6 +26,7 @@ class Engine(enum.IntEnum):
     WINDOW = 4
     DEPTH = 5
     HEAD = 6
+    HEAD_STREAM = 7
 
 
 class Event(enum.Enum):
