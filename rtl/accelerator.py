@@ -255,6 +255,7 @@ class Accelerator(wiring.Component):
             supervisor.input_error.eq(pixels.error),
             supervisor.bad_instruction.eq(dispatcher.bad_instruction),
             supervisor.overflow.eq(dispatcher.overflow),
+            supervisor.conflict.eq(m.submodules.collector.conflict),
             supervisor.done.eq(dma.done),
             supervisor.index.eq(dispatcher.index),
             supervisor.fetched.eq(dispatcher.fetched),

@@ -18,7 +18,8 @@ class Supervisor(wiring.Component):
 
     Parameters
     ----------
-    identity : what the registers tell about the machine        queues : of the dispatcher        settle : cycles until nothing issued before is in flight any more
+    identity : what the registers tell about the machine        queues : of the dispatcher
+    settle : cycles until nothing issued before is in flight any more
 
     Members
     -------
@@ -26,6 +27,7 @@ class Supervisor(wiring.Component):
     start : strobe; the engines were cleared in the cycles before it        clear : resets every engine while high
     program, windows : from the registers
     program_error, read_error, write_error : bus errors        dma_error, stream_error, input_error : DmaError
+    conflict : two writers or readers have met in a memory bank: a program or a machine that breaks its own laws
     bad_instruction, overflow, done, fetched, transfer : from the engines        index : instructions fetched
     blocked_<queue> : what each queue waits for; queue 0 is the DMA's, 1 the array's
     array_busy, array_active, array_hazard, attention_busy : for the counters
@@ -50,7 +52,17 @@ class Supervisor(wiring.Component):
                 "windows": Out(Windows),
                 **{
                     name: In(1)
-                    for name in ("program_error", "read_error", "write_error", "bad_instruction", "overflow", "done", "fetched", "transfer")
+                    for name in (
+                        "program_error",
+                        "read_error",
+                        "write_error",
+                        "bad_instruction",
+                        "overflow",
+                        "conflict",
+                        "done",
+                        "fetched",
+                        "transfer",
+                    )
                 },
                 **{name: In(1) for name in ("array_busy", "array_active", "array_hazard", "attention_busy")},
                 "dma_error": In(2),
@@ -126,6 +138,7 @@ class Supervisor(wiring.Component):
             (self.bad_instruction | Cat(e == DmaError.BAD_INSTRUCTION for e in errors).any(), ErrorCode.BAD_INSTRUCTION),
             (Cat(e == DmaError.WINDOW_OVERRUN for e in errors).any(), ErrorCode.WINDOW_OVERRUN),
             (self.overflow, ErrorCode.COUNTER_OVERFLOW),
+            (self.conflict, ErrorCode.MEMORY_CONFLICT),
             (late, ErrorCode.WATCHDOG),
         )
         found, code, any_cause, first = Signal(), Signal.like(report.code), Signal(), 0

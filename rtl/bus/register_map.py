@@ -36,6 +36,7 @@ class ErrorCode(enum.IntEnum):
     WINDOW_OVERRUN = 5
     WATCHDOG = 6
     COUNTER_OVERFLOW = 7
+    MEMORY_CONFLICT = 8
 
 
 class Access(enum.Enum):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from amaranth import Cat, Module, Mux, ResetInserter, Signal, unsigned
-from amaranth.lib import wiring
 from amaranth.lib import enum as amaranth_enum
+from amaranth.lib import wiring
 from amaranth.lib.wiring import Out
 
 from rtl.bus.axi import AxiLite, AxiRead, AxiReadWrite
@@ -156,7 +156,7 @@ class EfficientVitAccelerator(wiring.Component):
         self._bus(m, supervisor, readers, writer, dispatcher, dma, windows, streams)
         self._queues(m, dispatcher, dma, sequencer, attend, streams, windows, depth, head)
         self._posts(m, dispatcher, dma, streams, windows, feeder, collector, attend, depth, head)
-        self._supervise(m, supervisor, dispatcher, dma, streams, windows, sequencer, attend, readers, writer)
+        self._supervise(m, supervisor, dispatcher, dma, streams, windows, sequencer, ring, readers, writer)
         self._memories(m, dma, streams, feeder, depth, head, attend, sequencer)
         self._rows(m, feeder, collector, depth, windows)
         self._collect(m, feeder, collector, ring, depth, attend, head)
@@ -183,8 +183,7 @@ class EfficientVitAccelerator(wiring.Component):
 
     def _queues(self, m, dispatcher, dma, sequencer, attend, streams, windows, depth, head):
         """DMA, STREAM and WINDOW take instructions as they are; the others their payloads."""
-        wiring.connect(m, dispatcher.o_0, dma.i)
-        self._merge_streams(m, dispatcher, streams)
+        self._head_transfers(m, dispatcher, dma, streams)
         wiring.connect(m, dispatcher.o_4, windows.i)
         sinks = {1: sequencer.i, 2: attend.i, 6: head.i}
         for queue, sink in sinks.items():
@@ -202,16 +201,24 @@ class EfficientVitAccelerator(wiring.Component):
             depth.i.payload.payload.eq(source.payload.payload),
         ]
 
-    def _merge_streams(self, m, dispatcher, streams):
-        """The head's weights when none for the array may be streamed. An instruction is offered until it is taken."""
-        first, second = dispatcher.o_3, dispatcher.o_7
-        m.d.comb += [
-            streams.i.valid.eq(first.valid | second.valid),
-            streams.i.payload.eq(Mux(first.valid, first.payload.as_value(), second.payload.as_value())),
-            streams.i.payload.opcode.eq(Opcode.STREAM),
-            first.ready.eq(streams.i.ready),
-            second.ready.eq(streams.i.ready & ~first.valid),
-        ]
+    def _head_transfers(self, m, dispatcher, dma, streams):
+        """The head's transfers, when there are none for the others. An instruction is offered until it is taken."""
+        last = dispatcher.o_7
+        taken = []
+        for first, engine, own, meant in (
+            (dispatcher.o_0, dma, Opcode.HEAD_LOAD, Opcode.LOAD),
+            (dispatcher.o_3, streams, Opcode.HEAD_STREAM, Opcode.STREAM),
+        ):
+            mine = last.valid & (last.payload.opcode == own)
+            m.d.comb += [
+                engine.i.valid.eq(first.valid | mine),
+                engine.i.payload.eq(Mux(first.valid, first.payload.as_value(), last.payload.as_value())),
+                first.ready.eq(engine.i.ready),
+            ]
+            with m.If(~first.valid):
+                m.d.comb += engine.i.payload.opcode.eq(meant)
+            taken.append(mine & engine.i.ready & ~first.valid)
+        m.d.comb += last.ready.eq(Cat(taken).any())
 
     def _posts(self, m, dispatcher, dma, streams, windows, feeder, collector, attend, depth, head):
         m.d.comb += [dispatcher.post_0.eq(dma.post), dispatcher.post_3.eq(streams.post), dispatcher.post_4.eq(windows.post)]
@@ -228,7 +235,7 @@ class EfficientVitAccelerator(wiring.Component):
             post = getattr(dispatcher, f"post_{port}")
             m.d.comb += [post.enable.eq(strobe), post.counter.eq(counter)]
 
-    def _supervise(self, m, supervisor, dispatcher, dma, streams, windows, sequencer, attend, readers, writer):
+    def _supervise(self, m, supervisor, dispatcher, dma, streams, windows, sequencer, ring, readers, writer):
         read_errors = Cat(reader.error for name, reader in readers.items() if name != "program")
         m.d.comb += [
             dispatcher.start.eq(supervisor.start),
@@ -246,6 +253,7 @@ class EfficientVitAccelerator(wiring.Component):
             supervisor.input_error.eq(windows.error),
             supervisor.bad_instruction.eq(dispatcher.bad_instruction),
             supervisor.overflow.eq(dispatcher.overflow),
+            supervisor.conflict.eq(ring.conflict),
             supervisor.done.eq(dma.done),
             supervisor.index.eq(dispatcher.index),
             supervisor.fetched.eq(dispatcher.fetched),

@@ -8,6 +8,10 @@ LINES, RING_ADDRESS = 7, 10
 #: Of the rows' memories; of the engine's memories of weights and parameters.
 ROW_BITS, TARGET = 6, 10
 ADDRESS = 9
+#: Weight words are 16 beats apart, of which nine are kept: a power of two, so that a beat's address tells its slot.
+WORD_BEATS = 16
+#: Nine of 25 taps at a time.
+KERNEL_5_STEPS = 3
 WIDTH_BITS = 9
 PAYLOAD_BITS = 176
 
@@ -26,7 +30,7 @@ LAYER = (
     ("region_end", TARGET),  # of the target: after the pass at this address, or above, comes the first one that is kept,
     ("rewind", TARGET),  # so much further, modulo 1,024
     ("pitch", TARGET),  # words of a pass of the target: from a row's pixel to its next one
-    ("weights", ADDRESS),  # first word, see rtl.efficientvit.pack_depthwise
+    ("weights", ADDRESS),  # first word, see rtl.efficientvit.program.pack_depthwise
     ("parameters", ADDRESS),
 )
 #: Two output lines, of all channels. ``bank_l``, ``address_l``: of pixel 0, word 0 of input line l, in the ring.
@@ -58,6 +62,11 @@ SWEEP = data.StructLayout(
         "last": 1,  # of its command
     }
 )
+
+
+def sweep_cycles(kernel: int, width: int) -> int:
+    """Of 16 channels of a line pair, whose input is ``width`` wide, whatever the stride."""
+    return width * (KERNEL_5_STEPS if kernel == 5 else 1)
 
 
 def encode(layout: data.StructLayout, values: dict[str, int]) -> int:

@@ -63,11 +63,6 @@ def lane_layout(bits: int) -> data.StructLayout:
     return data.StructLayout({"valid": 1, "row": ROW_BITS, "address": TARGET, "half": 1, "data": codes})
 
 
-def sweep_cycles(kernel: int, width: int) -> int:
-    """Of 16 channels of a line pair, whose input is ``width`` wide, whatever the stride."""
-    return width * (STEPS if kernel == 5 else 1)
-
-
 class DepthEngine(wiring.Component):
     """Executes layers and line pairs, in order.
 
@@ -78,7 +73,7 @@ class DepthEngine(wiring.Component):
     Members
     -------
     i : In(stream of COMMAND)        done : Out(1): strobe per command, in order: a layer's registers are set, a pair's results have left
-    load_weights, load_parameters : In(LOAD), see `rtl.efficientvit.pack_depthwise`. Not into words that are being read
+    load_weights, load_parameters : In(LOAD), see `rtl.efficientvit.program.pack_depthwise`. Not into words that are being read
     read, half : to the ring        data : In(7 x 16 codes), from the ring, `ExpansionRing.latency` cycles later
     lane_0, lane_1 : Out(lane_layout(bits)): output lines y and y + 1
 

@@ -15,8 +15,6 @@ from rtl.units.protocol import delay
 
 #: One beat of 16 bytes per cycle.
 LOAD = data.StructLayout({"valid": 1, "address": 16, "data": 128})
-#: Weight words are 16 beats apart, of which nine are kept: a power of two, so that a beat's address tells its slot.
-WORD_BEATS = 16
 _LATENCY = 2
 
 

@@ -8,7 +8,7 @@ from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
 from rtl.array_steps import Post
-from rtl.bus.axi import BEAT, BEATS_BITS, REQUEST, WRITE_BEAT
+from rtl.bus.axi import BEAT, REQUEST, WRITE_BEAT
 from rtl.efficientvit.isa import PAYLOAD, LoadTarget, Opcode
 from rtl.logit_memory import BANKS, BEAT_ADDRESS_BITS
 from rtl.logit_store import LogitStore

@@ -33,6 +33,7 @@ class Opcode(enum.IntEnum):
     DEPTH_LINES = 9
     FULLY_CONNECTED = 10
     HEAD_STREAM = 11
+    HEAD_LOAD = 12
 
 
 class Counter(enum.IntEnum):
@@ -43,6 +44,7 @@ class Counter(enum.IntEnum):
     LOADED = 1  # LOADs in place
     STREAMED = 2  # weight tiles in the weight memory
     HEAD_STREAMED = 10  # and in the head's buffer
+    HEAD_LOADED = 11  # LOADs of the head in place
     STEPS_WRITTEN = 3  # steps whose results are in the memory of their row: of all rows as seen from instructions that hop
     STEPS_COLLECTED = 4  # steps whose results are in the expansion ring, the key/value memory or the pool
     DEPTHS_DONE = 5  # line pairs whose results are in the rows' memories
@@ -63,9 +65,12 @@ class LoadTarget(enum.IntEnum):
 
 _STREAM: instruction.Layout = (("offset", 32), ("stride", 32), ("items", 16), ("address", 16))
 
+_LOAD: instruction.Layout = (("target", 3), ("offset", 32), ("beats", 16), ("address", 16))
 PAYLOAD: dict[Opcode, instruction.Layout] = {
-    Opcode.LOAD: (("target", 3), ("offset", 32), ("beats", 16), ("address", 16)),
-    # Weight words of 64 bytes, to the weight memory or the head's buffer: slice s of word i is beat i of the run at offset + s * stride in the WEIGHTS window, s < 4.
+    Opcode.LOAD: _LOAD,
+    Opcode.HEAD_LOAD: _LOAD,
+    # Weight words of 64 bytes, to the weight memory or the head's buffer: slice s of word i is beat i of the run at offset + s * stride in
+    # the WEIGHTS window, s < 4.
     Opcode.STREAM: _STREAM,
     Opcode.HEAD_STREAM: _STREAM,
     Opcode.STEP: (
@@ -115,7 +120,7 @@ PAYLOAD: dict[Opcode, instruction.Layout] = {
     ),
     Opcode.DEPTH_LAYER: depth_command.LAYER,
     Opcode.DEPTH_LINES: depth_command.LINES_PAIR,
-    # Output lines of the stem's convolution: their windows, to the rows from ``row`` on. ``first``: of an image, which begins at ``offset``.
+    # Windows of some output lines of the stem's convolution, to the rows from ``row`` on. ``first``: of an image; it begins at ``offset``.
     Opcode.WINDOW: (
         ("offset", 32),
         ("first", 1),
@@ -134,8 +139,8 @@ PAYLOAD: dict[Opcode, instruction.Layout] = {
 }
 
 
-
-#: 0 DMA, 1 ARRAY, 2 OUTER, 3 STREAM, 4 WINDOW, 5 DEPTH, 6 HEAD, 7 HEAD_STREAM: it has the ports when the array's weights do not want them
+#: 0 DMA, 1 ARRAY, 2 OUTER, 3 STREAM, 4 WINDOW, 5 DEPTH, 6 HEAD, 7 HEAD_TRANSFER: the head's transfers, when nobody else wants the
+#: ports.
 QUEUE_OF = {
     Opcode.LOAD: 0,
     Opcode.STORE: 0,
@@ -148,6 +153,7 @@ QUEUE_OF = {
     Opcode.DEPTH_LINES: 5,
     Opcode.FULLY_CONNECTED: 6,
     Opcode.HEAD_STREAM: 7,
+    Opcode.HEAD_LOAD: 7,
 }
 
 

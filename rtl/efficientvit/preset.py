@@ -10,25 +10,25 @@ from rtl.errors import InputError
 from rtl.tech.dsp48e2 import generic, ultrascale
 
 TECHNOLOGIES = {"generic": generic, "ultrascale": ultrascale}
-#: Rows for images of up to so many pixels a side: 49 cut the tensors of 224 x 224 into whole passes; beyond, a row's activation memory asks
-#: for fewer passes.
-ROWS = {32: 16, 224: 49}
-MOST_ROWS = 56
+#: Images of at most so many pixels a side get few rows, all others 49: the tensors of 224 x 224 networks are whole passes of them.
+SMALL_IMAGE, SMALL_ROWS, ROWS = 32, 16, 49
+#: Larger ones need more words of activations per row than the 512 of a block memory.
+LARGE_IMAGE, LARGE_MEMORY_WORDS = 224, 1024
 
 
 def preset(graph: EfficientVitGraph, *, rows: int | None = None, technology: str = "generic") -> EfficientVitMachine:
-    """16 rows for 28 x 28 networks, 49 at 224 x 224, 56 beyond; memories as the machine has them by default, which B0 to B3 fit.
+    """16 rows for 28 x 28 networks, 49 for others; memories as the machine has them by default, more activations beyond 224 x 224.
 
     rows : instead of these        technology : "generic" (portable, simulated) or "ultrascale" (explicit primitives)
     """
     check_bits(graph.bits)
     image = graph.tensors[IMAGE]
-    chosen = next((count for size, count in ROWS.items() if image.height <= size), MOST_ROWS)
     attentions = [operator for operator in graph.operators if isinstance(operator, LinearAttention)]
+    larger = {"memory_words": LARGE_MEMORY_WORDS} if image.height > LARGE_IMAGE else {}
     return EfficientVitMachine(
         image_size=image.height, channels=image.channels, classes=graph.tensors[LOGITS].channels, bits=graph.bits,
-        rows=chosen if rows is None else rows, head_dim=max((attention.head_dim for attention in attentions), default=16),
-        technology=TECHNOLOGIES[technology],
+        rows=rows if rows is not None else SMALL_ROWS if image.height <= SMALL_IMAGE else ROWS,
+        head_dim=max((attention.head_dim for attention in attentions), default=16), technology=TECHNOLOGIES[technology], **larger,
     )  # fmt: skip
 
 

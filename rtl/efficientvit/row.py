@@ -6,14 +6,14 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from rtl.efficientvit.config import EfficientVitMachine
-from rtl.efficientvit.isa import PAIRS, WORD_CHANNELS
+from rtl.efficientvit.isa import WORD_CHANNELS
 from rtl.efficientvit.row_bus import ADDRESS_BITS, ROW_BITS, DepthLane, RowBus, WindowLane
 from rtl.efficientvit.row_timing import RowTiming
 from rtl.units.code_quotient import EXPONENT_BITS
 from rtl.units.code_requantize import CodeRequantizeConfig
+from rtl.units.int8_matmul import Int8MatmulConfig
 from rtl.units.log2_exponent import Log2ExponentConfig
 from rtl.units.protocol import delay
-from rtl.units.int8_matmul import Int8MatmulConfig
 
 WORD_BITS = 8 * WORD_CHANNELS
 HALF_BITS = WORD_BITS // 2

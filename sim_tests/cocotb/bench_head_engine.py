@@ -6,7 +6,7 @@ import numpy as np
 from model.efficientvit import integer
 from model.efficientvit.graph import Requantizer
 from rtl.efficientvit.head_command import HeadKind
-from rtl.efficientvit.pack_head import pack_linear, pack_norm, pack_pool
+from rtl.efficientvit.program.pack_head import pack_linear, pack_norm, pack_pool
 from sim_tests.cocotb.head_machine import Linear, Machine, Norm, Pooled
 from sim_tests.cocotb.helpers import assert_equal, bench_parameters, bench_random
 

@@ -10,7 +10,7 @@ from model.efficientvit import integer
 from model.efficientvit.graph import Hardswish, LayerNorm, Requantizer
 from model.integer import REQUANTIZE_SHIFTS, Saturation
 from rtl.efficientvit.head_command import HEAD_COMMAND, HeadKind, encode
-from rtl.efficientvit.pack_head import norm_fields, pack_linear, pack_norm, pack_pool, pack_weights
+from rtl.efficientvit.program.pack_head import norm_fields, pack_linear, pack_norm, pack_pool, pack_weights
 from sim_tests.cocotb.helpers import start
 from sim_tests.cocotb.pool_groups import as_collected, passes_of, play
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from model.efficientvit.graph import Requantizer
-from rtl.efficientvit.depth_command import COMMAND, PAYLOAD_BITS
-from rtl.efficientvit.depth_engine import DepthEngineConfig, sweep_cycles
+from rtl.efficientvit.depth_command import COMMAND, PAYLOAD_BITS, sweep_cycles
+from rtl.efficientvit.depth_engine import DepthEngineConfig
 from rtl.efficientvit.expansion_ring import ExpansionRingConfig, place
-from rtl.efficientvit.pack_depthwise import pack_parameters, pack_weights
+from rtl.efficientvit.program.pack_depthwise import pack_parameters, pack_weights
 from rtl.errors import InputError
 from sim_tests.cocotb.depth_harness import DepthHarness, modules
 from sim_tests.cocotb.runner import run_bench

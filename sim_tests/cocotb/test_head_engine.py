@@ -7,7 +7,7 @@ from model.efficientvit.graph import Hardswish, LayerNorm, Requantizer
 from model.integer import LayerNormConstants
 from rtl.efficientvit.head_command import HEAD_COMMAND, PAYLOAD_BITS
 from rtl.efficientvit.head_engine import HeadEngine, HeadEngineConfig
-from rtl.efficientvit.pack_head import norm_fields, pack_linear, pack_norm, pack_pool, pack_weights
+from rtl.efficientvit.program.pack_head import norm_fields, pack_linear, pack_norm, pack_pool, pack_weights
 from rtl.errors import InputError
 from sim_tests.cocotb.runner import run_bench
 

@@ -89,7 +89,7 @@ def tasks_of(compiled: CompiledProgram) -> dict[Task, int]:
     """The program index of every task."""
     places: dict[Engine, list[int]] = defaultdict(list)
     for index, instruction in enumerate(compiled.instructions):
-        if instruction.opcode not in (Opcode.LOAD, Opcode.STREAM, Opcode.HEAD_STREAM, Opcode.END):
+        if instruction.opcode not in (Opcode.LOAD, Opcode.STREAM, Opcode.HEAD_STREAM, Opcode.HEAD_LOAD, Opcode.END):
             places[Engine(QUEUE_OF[instruction.opcode])].append(index)
     return {task: places[engine][number] for engine, tasks in compiled.plan.order.items() for number, task in enumerate(tasks)}
 
@@ -112,7 +112,7 @@ def memory_of(instruction: Instruction) -> tuple[str, int, int] | None:
     payload = instruction.payload
     if instruction.opcode in (Opcode.STREAM, Opcode.HEAD_STREAM):
         return "head weights" if payload["address"] & HEAD_BUFFER else "weights", payload["address"] % HEAD_BUFFER, payload["items"]
-    if instruction.opcode is Opcode.LOAD:
+    if instruction.opcode in (Opcode.LOAD, Opcode.HEAD_LOAD):
         return LoadTarget(payload["target"]).name, payload["address"], payload["beats"]
     return None
 
@@ -146,7 +146,11 @@ def test_weights_and_parameters_are_there_when_read_and_stay(seed):
     ends = layer_ends(compiled)
     for task, number in index.items():
         begin = run.start[number]
-        end = run.events[index[ends[task]], Event.DONE] if task in ends else max(run.events.get((number, e), 0) for e in (Event.WRITTEN, Event.DONE))
+        end = (
+            run.events[index[ends[task]], Event.DONE]
+            if task in ends
+            else max(run.events.get((number, e), 0) for e in (Event.WRITTEN, Event.DONE))
+        )
         for memory, first, words, content in reads_of(task, compiled.instructions[number].payload):
             covering = [write for write in writes[memory] if write[0] < first + words and first < write[1] and write[2] < end]
             loaded = max(covering, key=lambda write: write[2])
@@ -181,7 +185,9 @@ def test_a_wait_less_is_noticed():
         task = next(task for task, place in index.items() if place == number)
         for seed in range(8):
             run = Run(tuple(broken), seed)
-            early = [before for before, event in task.after if event is not Event.ORDER and run.events[index[before], event] > run.start[number]]
+            early = [
+                before for before, event in task.after if event is not Event.ORDER and run.events[index[before], event] > run.start[number]
+            ]
             if early:
                 noticed += 1
                 break

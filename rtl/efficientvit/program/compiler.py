@@ -214,23 +214,22 @@ class _Compiler:
             self.head_parameters, task.parameters, LoadTarget.HEAD_PARAMETER, use, start, 1, Counter.HEADS_DONE
         )
         if loaded:
-            waits[Counter.LOADED] = self.posted[Counter.LOADED]
+            waits[Counter.HEAD_LOADED] = self.posted[Counter.HEAD_LOADED]
         if task.weights is not None:
             payload["weights"] = self._stream(self.head_weights, task.weights, use, start, Counter.HEADS_DONE, waits)
 
-    def _stream(
-        self, store: CircularStore, block: Block, use: int, start: int, reader: Counter, waits: dict[Counter, int]
-    ) -> int:
-        """Address of weights, after a STREAM if they are not there. What was loaded for the same task comes before it: one wait for both."""
+    def _stream(self, store: CircularStore, block: Block, use: int, start: int, reader: Counter, waits: dict[Counter, int]) -> int:
+        """Address of weights, after a STREAM if they are not there. What was loaded for the task comes before it: one wait for both."""
         address, fresh, over = store.place(block, use)
         if fresh:
             queue, opcode, post, buffer = Engine.STREAM, Opcode.STREAM, Counter.STREAMED, 0
             if store is self.head_weights:
-                queue, opcode, post, buffer = Engine.HEAD_STREAM, Opcode.HEAD_STREAM, Counter.HEAD_STREAMED, HEAD_BUFFER
+                queue, opcode, post, buffer = Engine.HEAD_TRANSFER, Opcode.HEAD_STREAM, Counter.HEAD_STREAMED, HEAD_BUFFER
             if block not in self.offsets:
                 self.offsets[block] = self.window.add(block.data)
             begin = self._begin(queue, self._time_of(reader, over), start, len(block.data) / STREAM_BYTES)
-            needs = {reader: over, Counter.LOADED: waits.pop(Counter.LOADED, 0)}
+            loaded = Counter.HEAD_LOADED if store is self.head_weights else Counter.LOADED
+            needs = {reader: over, loaded: waits.pop(loaded, 0)}
             fields = {"offset": self.offsets[block], "stride": len(block.data) // 4, "items": block.words, "address": address | buffer}
             self._emit(queue, opcode, needs, fields, begin - LEAD, block.name, post)
             waits[post] = self.posted[post]
@@ -257,18 +256,20 @@ class _Compiler:
                 self._layer_ends[begin] = place
         return first <= number <= self._layer_ends[first]
 
-    def _load(self, store: CircularStore, block: Block, target: LoadTarget, use: int, start: int, beats: int, reader: Counter) -> tuple[int, bool]:
+    def _load(
+        self, store: CircularStore, block: Block, target: LoadTarget, use: int, start: int, beats: int, reader: Counter
+    ) -> tuple[int, bool]:
         """Address of a block, after a LOAD if it is not there."""
         address, fresh, over = store.place(block, use)
         if fresh:
             if block not in self.offsets:
                 self.offsets[block] = self.window.add(block.data)
-            begin = self._begin(Engine.DMA, self._time_of(reader, over), start, len(block.data) / LOAD_BYTES)
-            self._emit(
-                Engine.DMA, Opcode.LOAD, {reader: over},
-                {"target": target, "offset": self.offsets[block], "beats": len(block.data) // BEAT_BYTES, "address": address * beats},
-                begin - LEAD, block.name, Counter.LOADED,
-            )  # fmt: skip
+            queue, opcode, post = Engine.DMA, Opcode.LOAD, Counter.LOADED
+            if target is LoadTarget.HEAD_PARAMETER:
+                queue, opcode, post = Engine.HEAD_TRANSFER, Opcode.HEAD_LOAD, Counter.HEAD_LOADED
+            begin = self._begin(queue, self._time_of(reader, over), start, len(block.data) / LOAD_BYTES)
+            fields = {"target": target, "offset": self.offsets[block], "beats": len(block.data) // BEAT_BYTES, "address": address * beats}
+            self._emit(queue, opcode, {reader: over}, fields, begin - LEAD, block.name, post)
         return address, fresh
 
     def _begin(self, engine: Engine, possible: float, needed: float, cycles: float) -> float:

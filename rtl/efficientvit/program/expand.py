@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
-from model.efficientvit.graph import Convolution, EfficientVitGraph, LinearAttention, Pool, Tensor
+from model.efficientvit.graph import Convolution, EfficientVitGraph, LinearAttention, Pool, Scale, Tensor
 from model.integer import REQUANTIZE_SHIFTS
-from rtl.efficientvit import depth_command, depth_engine
+from rtl.efficientvit import depth_command
 from rtl.efficientvit.config import EfficientVitMachine
 from rtl.efficientvit.isa import HARDSWISH_BASE, PAIRS, PAYLOAD, WORD_CHANNELS, Opcode
-from rtl.efficientvit.pack_depthwise import pack_parameters as pack_depth_parameters
-from rtl.efficientvit.pack_depthwise import pack_weights as pack_depth_weights
 from rtl.efficientvit.program import pack
 from rtl.efficientvit.program.head import HeadTasks
 from rtl.efficientvit.program.layout import ATTENTION_WORDS, EMPTY, channel_orders, weight_matrix, words_of
+from rtl.efficientvit.program.pack_depthwise import pack_parameters as pack_depth_parameters
+from rtl.efficientvit.program.pack_depthwise import pack_weights as pack_depth_weights
 from rtl.efficientvit.program.tasks import IMAGES_TOGETHER, BankCells, Block, Engine, Event, Regions, RowCells, RowMemory, Task
 from rtl.errors import InputError
 
@@ -100,7 +101,6 @@ class Expander:
         pooled = min(index for index, operator in enumerate(operators) if operator.target in self._pooled)
         parts = [range(index, index + 1) for index in range(split, pooled)] + [range(pooled, len(operators))]
         for first in range(0, count, IMAGES_TOGETHER):
-            self.head.hurry = first + IMAGES_TOGETHER >= count
             together = range(first, min(count, first + IMAGES_TOGETHER))
             for part, number in [(range(split), number) for number in together] + [(part, number) for part in parts for number in together]:
                 self.number = number
@@ -295,7 +295,7 @@ class Expander:
             lines = min(lines - lines % RING_BANKS, MOST_LINES)
         if lines < min(tensor.height, depthwise.kernel + depthwise.stride + 1):
             raise InputError(
-                f"lines of {tensor.width} pixels and {WORD_CHANNELS * words} channels must fit the expansion ring of {self.config.ring_depth} "
+                f"lines of {tensor.width} pixels and {WORD_CHANNELS * words} channels must fit a ring of {self.config.ring_depth} "
                 "words a bank: they do not; use a deeper ring"
             )
         return Band(first, words, -1, lines, pitch, wraps)
@@ -303,7 +303,8 @@ class Expander:
     def _expanded(self, convolution: Convolution, depthwise: Convolution, index: int) -> None:
         """Each line pair of the depthwise layer follows the steps that make its input."""
         tensor = self.graph.tensors[convolution.target]
-        stay = self.last_use[convolution.target] != self.graph.operators.index(depthwise) or convolution.target in self._attention
+        attended = convolution.target in self._attention
+        stay = attended or self.last_use[convolution.target] != self.graph.operators.index(depthwise)
         if stay:
             self._place(convolution.target)
         bands = self._bands(convolution, depthwise)
@@ -319,7 +320,7 @@ class Expander:
             size = -(-shape.lines * shape.pitch // RING_BANKS) * shape.words
             base, _, _ = self.ring_regions.take(size)
             band = Band(shape.first, shape.words, base, shape.lines, shape.pitch, shape.wraps)
-            region = self._key_value_region(tensor) if convolution.target in self._attention else None
+            region = self._key_value_region(tensor) if attended else None
             self._depth_layer(depthwise, band)
             self._line_pairs(convolution, depthwise, band, follower, stay, region)
             if region is not None:
@@ -432,7 +433,7 @@ class Expander:
         half = source.channels <= PAIRS
         sweeps = 1 if half else 2 * band.words
         task = self.add(
-            Engine.DEPTH, Opcode.DEPTH_LINES, depthwise.name, sweeps * depth_engine.sweep_cycles(depthwise.kernel, source.width)
+            Engine.DEPTH, Opcode.DEPTH_LINES, depthwise.name, sweeps * depth_command.sweep_cycles(depthwise.kernel, source.width)
         )
         top = depthwise.stride * line - depthwise.kernel // 2
         second = line + 1 < target.height
@@ -512,7 +513,7 @@ class Expander:
         total = tensor.channels // (3 * operator.head_dim) // per_word
         if word == 0:
             states.append((self.states.take(PAIRS * (1 + min(SCORE_WORDS, total - chunk * SCORE_WORDS))), []))
-        (base, before, readers), outers = states[chunk]
+        (base, before, _), outers = states[chunk]
         steps = {task for task in region[2] if task.engine is Engine.ARRAY}
         region[2].clear()
         for number in range(per_word):
@@ -522,8 +523,9 @@ class Expander:
                 "sum_multiplier": scale.sum_multiplier[head], "sum_shift": REQUANTIZE_SHIFTS.index(int(scale.sum_shift[head])),
             }  # fmt: skip
             task = self.add(
-                Engine.OUTER, Opcode.OUTER, operator.name, max(tensor.pixels * (8 if wide else 2), 288 if wide else 76), address=region[0] + number,
-                stride=2, pixels=tensor.pixels, wide=wide, base=base, place=word * per_word + number, **multipliers,
+                Engine.OUTER, Opcode.OUTER, operator.name, max(tensor.pixels * (8 if wide else 2), 288 if wide else 76),
+                address=region[0] + number, stride=2, pixels=tensor.pixels, wide=wide, base=base,
+                place=word * per_word + number, **multipliers,
             )  # fmt: skip
             task.after |= {(step, Event.COLLECTED) for step in steps} | {(step, Event.WRITTEN) for step in before}
             region[2].add(task)
@@ -538,8 +540,7 @@ class Expander:
             if scale.divisor.kind != "log2":
                 raise InputError(f"divisors must be of kind log2: {scale.divisor.kind} is not done yet in the machine; quantize with log2")
             total = words_of(self.graph.tensors[scale.source].channels // 3)
-            block = self._block((operator.name, number, "parameters"), lambda scale=scale: Block(
-                f"{operator.name} scale {number} parameters", pack.pack_parameters(pack.score_parameters(scale)), PAIRS))  # fmt: skip
+            block = self._block((operator.name, number, "parameters"), partial(_score_block, operator.name, number, scale))
             for chunk, ((base, _, readers), outers) in enumerate(self._state_of.pop((operator.name, number, self.number))):
                 words = min(SCORE_WORDS, total - chunk * SCORE_WORDS)
                 for pass_index in range(self.passes(target)):
@@ -559,6 +560,10 @@ class Expander:
             done += total
 
 
+def _score_block(name: str, number: int, scale: Scale) -> Block:
+    return Block(f"{name} scale {number} parameters", pack.pack_parameters(pack.score_parameters(scale)), PAIRS)
+
+
 def _sources(operator) -> list[str]:
     if isinstance(operator, LinearAttention):
         return [scale.source for scale in operator.scales]
@@ -570,8 +575,6 @@ def _sources(operator) -> list[str]:
 
 def _chosen(requantizer, channels: np.ndarray):
     """A depthwise requantizer of some channels, in another order."""
-    from dataclasses import replace
-
     hardswish = requantizer.hardswish
     if hardswish is not None:
         hardswish = replace(

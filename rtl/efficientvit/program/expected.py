@@ -1,8 +1,8 @@
 """What the machine must write, value by value: the reference side of the layer-by-layer comparison.
 
 Two trace channels. ``linear``, of every row: the pairs of codes that each STEP makes, in the order of the array's queue; for each output
-word its 16 pairs (c, c + 16), the first in the lower byte. ``attention``, of the first `DEPTH_TRACE` rows, each of which stands for a channel
-of a half word: what the depthwise engine makes, per line pair for each word, each half and each x the pixels of both lines.
+word its 16 pairs (c, c + 16), the first in the lower byte. ``attention``, of the first `DEPTH_TRACE` rows, each of which stands for a
+channel of a half word: what the depthwise engine makes, per line pair for each word, each half and each x the pixels of both lines.
 
 Codes beyond a tensor's channels, pixels or lines are there, but not compared.
 """
@@ -76,7 +76,7 @@ class Trace:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Expected:
-    """Traces of all rows, made on demand. ``flat``: the codes of all tensors of all images, end to end. ``orders``: their channel orders."""
+    """Traces of all rows, made on demand. ``flat``: codes of all tensors of all images, end to end. ``orders``: their channel orders."""
 
     rows: int
     flat: np.ndarray
@@ -123,7 +123,8 @@ class _Builder:
         starts = dict(zip(self.names, _starts([len(orders[name]) for name in self.names]), strict=True))
         places = {LINEAR: lambda task: _step_places(task, rows), ATTENTION: self._line_places}
         channels = {
-            channel: _entries(self._tasks(tasks, starts), [places[channel](task) for task in tasks]) for channel, tasks in self.queues.items()
+            channel: _entries(self._tasks(tasks, starts), [places[channel](task) for task in tasks])
+            for channel, tasks in self.queues.items()
         }
         return Expected(rows=rows, flat=flat, orders=flat_orders, channels=channels)
 

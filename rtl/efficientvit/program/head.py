@@ -9,17 +9,18 @@ import numpy as np
 from model.efficientvit.graph import LOGITS, Convolution, EfficientVitGraph, LayerNorm, Pool
 from rtl.efficientvit.head_command import HeadKind
 from rtl.efficientvit.isa import WORD_CHANNELS, Opcode
-from rtl.efficientvit.pack_head import norm_fields, pack_linear, pack_norm, pack_pool, pack_weights
 from rtl.efficientvit.program.layout import words_of
 from rtl.efficientvit.program.pack import BEAT_BYTES, SLICES
+from rtl.efficientvit.program.pack_head import norm_fields, pack_linear, pack_norm, pack_pool, pack_weights
 from rtl.efficientvit.program.tasks import Block, Engine, Event, Task
 
 #: Weight words of one LINEAR, at most: two of them fit the head's buffer.
 LINEAR_WORDS = 480
 #: Words of codes whose parameters are in the head's memory at a time.
 CODE_WORDS = 16
-#: The head runs in the background: its weights shall leave room on the bus for the array's, but for the last images'.
-UNHURRIED = 2
+#: The head runs in the background, as fast as its weights come while nobody else's do. Planned faster, its queues would fill and hold up
+#: the others.
+UNHURRIED = 1.5
 
 
 class HeadTasks:
@@ -28,7 +29,6 @@ class HeadTasks:
     def __init__(self, graph: EfficientVitGraph, add: Callable[..., Task], block: Callable):
         self.graph, self._add, self._block = graph, add, block
         self.pool_readers: list[Task] = []
-        self.hurry = False
         self._stores: list[Task] = []
 
     def _command(self, name: str, cycles: int, parameters: Block, **fields: int) -> Task:
@@ -82,7 +82,7 @@ class HeadTasks:
             parameters = self._block((name, "parameters"), lambda first=first, count=count, name=name: Block(
                 f"{name} parameters", beats[BEAT_BYTES * first : BEAT_BYTES * (first + count)], count))  # fmt: skip
             task = self._command(
-                operator.name, words * count * (1 if self.hurry else UNHURRIED), parameters, kind=HeadKind.LINEAR, words=words, first=first, pairs=count,
+                operator.name, round(words * count * UNHURRIED), parameters, kind=HeadKind.LINEAR, words=words, first=first, pairs=count,
                 norm_vector=normed, logits=logits,
             )  # fmt: skip
             task.payload["image"] = task.image % 2

@@ -11,7 +11,6 @@ import numpy as np
 
 from rtl.efficientvit.isa import Opcode
 
-
 #: Images that are on the machine side by side.
 IMAGES_TOGETHER = 2
 
@@ -26,7 +25,7 @@ class Engine(enum.IntEnum):
     WINDOW = 4
     DEPTH = 5
     HEAD = 6
-    HEAD_STREAM = 7
+    HEAD_TRANSFER = 7
 
 
 class Event(enum.Enum):

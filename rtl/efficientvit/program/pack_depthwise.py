@@ -6,7 +6,7 @@ import numpy as np
 
 from model import integer
 from model.efficientvit.graph import Requantizer
-from rtl.efficientvit.depth_memories import WORD_BEATS
+from rtl.efficientvit.depth_command import WORD_BEATS
 from rtl.errors import InputError
 from rtl.units.depthwise_parameters import CHANNEL_PARAMETERS
 from rtl.units.depthwise_window import STEPS, TAPS, tap_place
