@@ -45,9 +45,9 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m rtl.top", description="Vision transformer in, verified FPGA accelerator out.")
-    parser.add_argument("--model", default="deit_base", help="deit_base (default), deit_small, deit_tiny, deit_micro")
+    parser.add_argument("--model", default="deit_base", help="deit_base (default), efficientvit_b1, ...: a name of model.configs")
     parser.add_argument("--checkpoint", help="an integer checkpoint, or random:SEED; default: the shipped one, else random:0")
-    parser.add_argument("--bits", type=int, default=8, help="activation precision, 1..8 (default 8)")
+    parser.add_argument("--bits", type=int, default=8, help="activation precision, 1..8 (default 8); 8 for EfficientViT")
     parser.add_argument("--board", default="zcu102", help="default zcu102")
     parser.add_argument("--clock-mhz", type=float, default=250.0, help="clock for frames per second and constraints (default 250)")
     parser.add_argument("--fps", type=float, help="frame rate that simulate must reach")
@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     build = verbs.add_parser("build", help="Verilog, Vivado project, program and weight image, resource estimate")
     build.add_argument("--images", type=int, default=2, help="images that one run of the program takes (default 2)")
     simulate = verbs.add_parser("simulate", help="real images through the RTL, compared with the reference")
-    simulate.add_argument("--images", type=int, default=8, help="how many (default 8); two are in flight at a time")
+    simulate.add_argument("--images", type=int, default=8, help="how many (default 8); those in flight overlap")
     simulate.add_argument("--source", help="fashion-mnist (default for 28 x 28 networks), photos (default for others) or random")
     simulate.add_argument("--ddr-gbps", type=float, help="peak of the memory in GB/s (default: the board's); 75 %% of it is used")
     simulate.add_argument("--waves", type=Path, metavar="FILE", help="write FST waves (needs the development files of lz4 and zlib)")
@@ -83,17 +83,21 @@ def _run(options: argparse.Namespace) -> int:
 
 def _configured(options: argparse.Namespace, technology: str):
     """(graph, metadata, config) of the command line's model."""
-    from model.configs import CONFIGS, config_of
-    from model.zoo import load_graph_and_metadata
-    from rtl.attention_config import AttentionConfig
-    from rtl.config import preset
-    from rtl.flow.fit import with_rows
+    from model.configs import EfficientVitConfig, config_of
     from rtl.units.xnor_matmul import STRATEGIES
 
     if options.strategy not in STRATEGIES:
         raise InputError(f"--strategy must be one of {', '.join(STRATEGIES)}: {options.strategy} is not; use lut_table")
-    if config_of(options.model).name not in CONFIGS:
-        raise InputError(f"--model must be a DeiT: the accelerator for EfficientViT ({options.model}) is not built yet; use deit_base")
+    make = _efficientvit if isinstance(config_of(options.model), EfficientVitConfig) else _deit
+    return make(options, technology)
+
+
+def _deit(options: argparse.Namespace, technology: str):
+    from model.zoo import load_graph_and_metadata
+    from rtl.attention_config import AttentionConfig
+    from rtl.config import preset
+    from rtl.flow.fit import with_rows
+
     graph, metadata = load_graph_and_metadata(options.model, options.bits, options.checkpoint)
     config = preset(graph.shape, technology=technology, strategy=options.strategy)
     if options.rows is not None:
@@ -102,12 +106,32 @@ def _configured(options: argparse.Namespace, technology: str):
     return graph, metadata, config
 
 
+def _efficientvit(options: argparse.Namespace, technology: str):
+    from model.zoo import load_graph_and_metadata
+    from rtl.efficientvit.preset import check_bits, preset
+
+    if options.strategy != "lut_table":
+        raise InputError(f"--strategy is for binary weights: {options.strategy} does not suit {options.model}; leave it out")
+    check_bits(options.bits)
+    graph, metadata = load_graph_and_metadata(options.model, options.bits, options.checkpoint)
+    return graph, metadata, preset(graph, rows=options.rows, technology=technology)
+
+
+def _reference(options: argparse.Namespace):
+    """graph, image -> the tensors that the accelerator must equal."""
+    from model.configs import EfficientVitConfig, config_of
+    from model.efficientvit.interpreter import interpret as interpret_efficientvit
+    from model.interpreter import interpret
+
+    return interpret_efficientvit if isinstance(config_of(options.model), EfficientVitConfig) else interpret
+
+
 def _simulate(options: argparse.Namespace) -> int:
     from model import data
     from rtl.flow import report
 
     config, memory, labels, result, verilog = _run_simulation(options)
-    summary = report.simulation_summary(result, config, memory, clock_mhz=options.clock_mhz, labels=labels)
+    summary = report.simulation_summary(result, config, memory, model=options.model, clock_mhz=options.clock_mhz, labels=labels)
     if options.json:
         print(json.dumps(summary))
     else:
@@ -122,26 +146,29 @@ def _simulate(options: argparse.Namespace) -> int:
 def _run_simulation(options: argparse.Namespace):
     """(config, memory, labels, result, path of the Verilog) of `simulate` with these options."""
     from model import data
-    from model.interpreter import interpret
+    from model.configs import config_of
     from rtl.flow import report
-    from rtl.flow.simulate import save_verilog, simulate
+    from rtl.flow.simulate import programs, save_verilog, simulate
 
     if options.images < 1:
         raise InputError(f"--images must be at least 1: {options.images} is not; use 8")
-    memory, waves = _memory(options), _waves(options)
+    memory, waves, reference = _memory(options), _waves(options), _reference(options)
     graph, _, config = _configured(options, "generic")
+    shape = config_of(options.model)
     if options.source is None:
-        options.source = "fashion-mnist" if graph.shape.channels == 1 else "photos"
-    images, labels = data.load(options.source, "test", graph.shape)
+        options.source = "fashion-mnist" if shape.channels == 1 else "photos"
+    images, labels = data.load(options.source, "test", shape)
     if options.images > len(images):
         raise InputError(f"--images must be at most {len(images)} for {options.source}: {options.images} is not; use fewer")
     images, labels = images[: options.images], labels[: options.images]
-    with report.status("exporting Verilog"):
-        verilog = save_verilog(config, options.out)
+    with report.status("compiling the program") as say:
+        compiled = programs(graph, config, options.images)
+        say("exporting Verilog")
+        verilog = save_verilog(graph, config, options.out)
     with report.simulation_progress() as progress:
         result = simulate(
-            graph, config, images, lambda image: interpret(graph, image),
-            verilog=verilog.read_text(), progress=progress, memory=memory, waves=waves,
+            graph, config, images, lambda image: reference(graph, image),
+            verilog=verilog.read_text(), compiled=compiled, progress=progress, memory=memory, waves=waves,
         )  # fmt: skip
     return config, memory, labels, result, verilog
 

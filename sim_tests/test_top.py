@@ -17,6 +17,7 @@ from rtl.top import main
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY_PATH = ("--model", "deit_micro")
+MICRO = ("--model", "efficientvit_micro")
 
 
 def top(*words: str, **environment: str) -> subprocess.CompletedProcess:
@@ -44,8 +45,15 @@ def refused(done: subprocess.CompletedProcess, *parts: str) -> None:
         (("--board", "vcu999", "build"), ("vcu999", "zcu102")),
         (("--clock-mhz", "-1", "build"), ("clock", "-1")),
         (("--strategy", "magic", "build"), ("magic", "lut_table")),
-        (("--model", "efficientvit_micro", "build"), ("the accelerator for EfficientViT (efficientvit_micro) is not built yet",)),
-        (("--model", "efficientvit_b1", "simulate"), ("--model must be a DeiT", "use deit_base")),
+        (("--model", "efficientvit_b1", "--bits", "6", "build"), ("--bits must be 8 for EfficientViT", "6 is not done yet")),
+        ((*MICRO, "--strategy", "popcount", "simulate"), ("--strategy is for binary weights", "popcount")),
+        ((*MICRO, "--rows", "12", "simulate"), ("rows must be 16..64", "12")),
+        ((*MICRO, "simulate", "--images", "0"), ("--images", "0")),
+        (
+            ("--model", "efficientvit_b0", "--checkpoint", "random:0", "--rows", "16", "simulate", "--images", "1"),
+            ("activations must fit", "512 words"),
+        ),
+        (("--model", "efficientvit_b0", "--checkpoint", "random:0", "--rows", "16", "build"), ("activations must fit", "512 words")),
         (("--model", "deit_micro", "--rows", "0", "build"), ("rows", "0")),
         (("--model", "deit_micro", "--rows", "7", "build"), ("rows must be even", "7")),
         (("--checkpoint", "no/such/file.npz", "build"), ("no/such/file.npz",)),

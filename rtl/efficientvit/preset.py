@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from model.efficientvit.graph import IMAGE, LOGITS, EfficientVitGraph, LinearAttention
+from model.efficientvit.graph import IMAGE, LOGITS, Convolution, EfficientVitGraph, LinearAttention
 from rtl.efficientvit.config import EfficientVitMachine
+from rtl.efficientvit.isa import WORD_CHANNELS
 from rtl.errors import InputError
 from rtl.tech.dsp48e2 import generic, ultrascale
 
@@ -14,10 +15,12 @@ TECHNOLOGIES = {"generic": generic, "ultrascale": ultrascale}
 SMALL_IMAGE, SMALL_ROWS, ROWS = 32, 16, 49
 #: Larger ones need more words of activations per row than the 512 of a block memory.
 LARGE_IMAGE, LARGE_MEMORY_WORDS = 224, 1024
+#: The expansion ring, by what its banks must hold of eight lines.
+RING_DEPTH, LARGE_RING_DEPTH = 512, 1024
 
 
 def preset(graph: EfficientVitGraph, *, rows: int | None = None, technology: str = "generic") -> EfficientVitMachine:
-    """16 rows for 28 x 28 networks, 49 for others; memories as the machine has them by default, more activations beyond 224 x 224.
+    """16 rows for 28 x 28 networks, 49 for others; memories as the machine has them by default, larger ones where a network needs them.
 
     rows : instead of these        technology : "generic" (portable, simulated) or "ultrascale" (explicit primitives)
     """
@@ -28,8 +31,15 @@ def preset(graph: EfficientVitGraph, *, rows: int | None = None, technology: str
     return EfficientVitMachine(
         image_size=image.height, channels=image.channels, classes=graph.tensors[LOGITS].channels, bits=graph.bits,
         rows=rows if rows is not None else SMALL_ROWS if image.height <= SMALL_IMAGE else ROWS,
-        head_dim=max((attention.head_dim for attention in attentions), default=16), technology=TECHNOLOGIES[technology], **larger,
+        head_dim=max((attention.head_dim for attention in attentions), default=16), technology=TECHNOLOGIES[technology],
+        ring_depth=RING_DEPTH if _eight_lines(graph) <= RING_DEPTH else LARGE_RING_DEPTH, **larger,
     )  # fmt: skip
+
+
+def _eight_lines(graph: EfficientVitGraph) -> int:
+    """Words that eight whole lines of a depthwise layer's input take in each of the ring's eight banks, at most."""
+    sources = [graph.tensors[op.source] for op in graph.operators if isinstance(op, Convolution) and op.depthwise]
+    return max(((tensor.width | 1) * -(-tensor.channels // WORD_CHANNELS) for tensor in sources), default=0)
 
 
 def check_bits(bits: int) -> None:

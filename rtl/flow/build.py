@@ -12,24 +12,21 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from model.graph import DeitGraph
-from rtl.accelerator import Accelerator, separate_modules
 from rtl.bus.register_map import ErrorCode, as_dict
-from rtl.config import AcceleratorConfig
 from rtl.flow.estimate import SOURCE, Resources, estimate, to_rtlil
+from rtl.flow.family import Graph, family_of, model_name
 from rtl.flow.fit import misfits
-from rtl.flow.machine import TOP_MODULE
+from rtl.flow.machine import TOP_MODULE, Config, design_of
 from rtl.flow.verilog import verilog_of
 from rtl.flow.vivado import write_project
-from rtl.program.compiler import compile_graph
-from rtl.program.image import manifest
+from rtl.flow.vivado_system import SPARE_PORTS
 
 REPORTED = ("lut", "ff", "dsp", "bram36")
 
 
 def build(
-    graph: DeitGraph,
-    config: AcceleratorConfig,
+    graph: Graph,
+    config: Config,
     board: Any,
     out: Path,
     *,
@@ -46,7 +43,8 @@ def build(
     """
     began = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
-    name = f"{config.shape.name}_w1a{config.bits}_{board.name}"
+    family, model = family_of(config), model_name(graph)
+    name = f"{model}_w{family.weight_bits}a{config.bits}_{board.name}"
     with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=out) as folder:
         aside = Path(folder, name)
         aside.mkdir()
@@ -55,12 +53,12 @@ def build(
         digest = _digest(aside, files)
         _replace(aside, out / name)
     summary = {
-        "model": config.shape.name,
+        "model": model,
+        "weight_bits": family.weight_bits,
         "bits": config.bits,
         "board": board.name,
         "rows": config.rows,
-        "inputs": config.inputs,
-        "lanes": config.lanes,
+        **family.sizes(config),
         "images": images,
         "out": str(out / name),
         "files": files,
@@ -90,37 +88,41 @@ def _write(
     graph, config, board, folder: Path, *, clock_mhz: float, source: str, images: int, say
 ) -> tuple[Mapping[str, Resources], Mapping[str, int]]:
     """Every file of the build into `folder`. Returns resources by module, with their total, and how often each module is used."""
+    family = family_of(config)
+    say("compiling the program")
+    compiled = family.compile(graph, config, images)
     say("elaborating; synthesising for the resource estimate (a minute or two the first time)")
     verilog = folder / "verilog"
     verilog.mkdir()
     texts, counts, estimates = {}, {}, {}
+    design = design_of(config)
     with ThreadPoolExecutor(2) as pool:
-        for name, (component, count) in separate_modules(config).items():
+        for name, (component, count) in design.separate.items():
             texts[name], counts[name] = to_rtlil(component, name), count
             if not estimates:  # the first, the row, takes long: begin while the others are elaborated
                 estimates[name] = pool.submit(estimate, texts[name], name)
         boxes = dict(texts)
-        texts[TOP_MODULE], counts[TOP_MODULE] = to_rtlil(Accelerator(config), TOP_MODULE), 1
+        texts[TOP_MODULE], counts[TOP_MODULE] = to_rtlil(design.accelerator, TOP_MODULE), 1
         estimates[TOP_MODULE] = pool.submit(estimate, texts[TOP_MODULE], TOP_MODULE, black_boxes=boxes)
         estimates |= {name: pool.submit(estimate, text, name) for name, text in texts.items() if name not in estimates}
-        compiled = compile_graph(graph, config, images=images)
         for name, text in texts.items():
             (verilog / f"{name}.v").write_text(verilog_of(text, name), encoding="utf-8")
         (folder / "program.bin").write_bytes(compiled.program)
         (folder / "weights.bin").write_bytes(compiled.weights)
         sources = [verilog / f"{name}.v" for name in texts]
-        write_project(folder / "vivado", sources, TOP_MODULE, board.part, clock_mhz, board=board.name, hp_ports=board.hp_ports)
+        ports = board.hp_ports + SPARE_PORTS
+        write_project(folder / "vivado", sources, TOP_MODULE, board.part, clock_mhz, board=board.name, hp_ports=ports)
         resources = {name: future.result() for name, future in estimates.items()}
     total = Resources()
     for name, count in counts.items():
         total += resources[name] * count
     resources["total"] = total
-    description = manifest(compiled, config) | {
+    description = family.manifest(compiled, graph, config) | {
         "checkpoint": source,
         "board": board.name,
         "part": board.part,
         "clock_mhz": clock_mhz,
-        "config": repr(config),
+        "config": family.described(config),
         "registers": as_dict(),
         "error_codes": {code.name: code.value for code in ErrorCode},
         "status": "Vivado has not been run",

@@ -21,6 +21,7 @@ TOP_MODULE = "accelerator"
 WINDOW_ALIGNMENT = 4096
 FIRST_WINDOW = 0x10_0000
 MAX_CYCLES = 5_000_000
+LOGIT_BYTES = 2
 
 Config = AcceleratorConfig | EfficientVitMachine
 
@@ -178,6 +179,13 @@ class Machine:
             raise MachineError(ErrorCode(self.read_field("error.code")), {name: self.read(name) for name in names})
         return np.stack([self._logits(offset) for offset in self.compiled.result_offsets])
 
+    def stored(self) -> tuple[int, ...]:
+        """Per image, the cycle in which the last of its logits were written."""
+        writes, base = self.simulator.writes(), self.windows["result"][0]
+        place = writes["address"].astype(np.int64) - base
+        inside = [(offset <= place) & (place < offset + LOGIT_BYTES * self.classes) for offset in self.compiled.result_offsets]
+        return tuple(int(writes["cycle"][found].max(initial=0)) for found in inside)
+
     def _logits(self, offset: int) -> np.ndarray:
-        data = self.simulator.read_memory(self.windows["result"][0] + offset, 2 * self.classes)
+        data = self.simulator.read_memory(self.windows["result"][0] + offset, LOGIT_BYTES * self.classes)
         return np.frombuffer(data, dtype="<i2")

@@ -17,10 +17,11 @@ from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as RichProgress
 from rich.table import Table
 
-from rtl.config import AcceleratorConfig
 from rtl.flow import simulate
-from rtl.flow.account import KINDS, by_operator
+from rtl.flow.account import by_operator
 from rtl.flow.ddr import Memory
+from rtl.flow.family import family_of
+from rtl.flow.machine import Config
 from rtl.flow.simulate import SimulationResult
 
 REPORTED_MISMATCHES = 16
@@ -77,21 +78,22 @@ def status(what: str) -> Iterator[Callable[[str], None]]:
 
 
 def simulation_summary(
-    result: SimulationResult, config: AcceleratorConfig, memory: Memory, *, clock_mhz: float, labels: Sequence[int]
+    result: SimulationResult, config: Config, memory: Memory, *, model: str, clock_mhz: float, labels: Sequence[int]
 ) -> dict[str, Any]:
     """The object that `simulate --json` prints. ``labels``: negative where there is none."""
+    family = family_of(config)
     predictions = np.array([int(np.argmax(image.logits)) for image in result.images])
     references = np.array([int(np.argmax(image.reference)) for image in result.images])
     cycles = sum(run.cycles for run in result.runs)
     return {
-        "model": config.shape.name,
+        "model": model,
+        "weight_bits": family.weight_bits,
         "bits": config.bits,
         "rows": config.rows,
-        "inputs": config.inputs,
-        "lanes": config.lanes,
+        **family.sizes(config),
         "images": len(result.images),
         "bit_exact": result.bit_exact,
-        "mismatches": [_as_dict(mismatch) for mismatch in result.mismatches[:REPORTED_MISMATCHES]],
+        "mismatches": [mismatch.to_dict() for mismatch in result.mismatches[:REPORTED_MISMATCHES]],
         "accuracy": _accuracy(predictions, labels),
         "reference_accuracy": _accuracy(references, labels),
         "agreement": 100 * float(np.mean(predictions == references)),
@@ -101,6 +103,7 @@ def simulation_summary(
         "fps": clock_mhz * 1e6 / result.cycles_per_image,
         "fps_source": "clock / simulated cycles; the clock is an assumption before place-and-route; Vivado has not been run",
         "utilisation": result.utilisation,
+        **_further_images(result, clock_mhz),
         "account": result.account.to_dict(),
         "memory": dataclasses.asdict(memory) | {"sustained_bytes_per_cycle": memory.sustained_bytes_per_cycle},
         "bytes_per_image": result.bytes_per_image,
@@ -111,15 +114,23 @@ def simulation_summary(
     }
 
 
+def _further_images(result: SimulationResult, clock_mhz: float) -> dict[str, float]:
+    """What an image costs that follows another one in the same program, where that can be told."""
+    period, utilisation = result.cycles_per_further_image, result.utilisation_of_further_images
+    if period is None or utilisation is None:
+        return {}
+    return {
+        "cycles_per_further_image": period,
+        "fps_of_further_images": clock_mhz * 1e6 / period,
+        "utilisation_of_further_images": utilisation,
+    }
+
+
 def _accuracy(predictions: np.ndarray, labels: Sequence[int]) -> float | None:
     """Percent of the images that have a label; None if none has."""
     expected = np.asarray(labels)
     known = expected >= 0
     return 100 * float(np.mean(predictions[known] == expected[known])) if known.any() else None
-
-
-def _as_dict(mismatch) -> dict[str, Any]:
-    return {name: getattr(mismatch, name) for name in ("tensor", "token", "channel", "row", "got", "expected", "cycle")}
 
 
 def too_slow(wanted: float, summary: Mapping[str, Any]) -> str:
@@ -140,7 +151,8 @@ def simulation_table(
     result: SimulationResult, summary: Mapping[str, Any], labels: Sequence[int], names: Sequence[str], files: Path
 ) -> None:
     """One line per image, the verdict, where the cycles went, and where the files are."""
-    table = Table(title=f"{summary['model']} W1A{summary['bits']}: {summary['images']} images through the RTL (Verilator)")
+    network = f"{summary['model']} W{summary['weight_bits']}A{summary['bits']}"
+    table = Table(title=f"{network}: {summary['images']} images through the RTL (Verilator)")
     for column in ("image", "label", "prediction", "reference", "logits exact"):
         table.add_column(column, justify="right" if column == "image" else "left")
     for number, image in enumerate(result.images):
@@ -155,12 +167,22 @@ def simulation_table(
         f"every write of every row and every logit equal to the reference: {'yes' if result.bit_exact else 'NO'}\n"
         f"{summary['cycles_per_image']:,.0f} cycles per image; {summary['fps']:,.0f} images/s if the clock is {summary['clock_mhz']:g} MHz "
         f"(estimated, before place-and-route; Vivado has not been run)\n"
+        f"{_further_line(summary)}"
         f"utilisation of the array {100 * summary['utilisation']:.1f} %; {summary['bytes_per_image'] / 1e6:,.2f} MB per image, "
         f"memory of {summary['memory']['sustained_bytes_per_cycle']:.1f} bytes per cycle\n"
         f"simulator built in {summary['build_seconds']:.1f} s, run in {summary['sim_seconds']:.1f} s "
         f"({summary['cycles_per_second']:,.0f} cycles/s)\n"
         f"Verilog of the simulated design: {files}",
         highlight=False,
+    )
+
+
+def _further_line(summary: Mapping[str, Any]) -> str:
+    if "cycles_per_further_image" not in summary:
+        return ""
+    return (
+        f"{summary['cycles_per_further_image']:,.0f} cycles per further image: {summary['fps_of_further_images']:,.0f} images/s, "
+        f"utilisation {100 * summary['utilisation_of_further_images']:.1f} %\n"
     )
 
 
@@ -173,18 +195,17 @@ def _class_name(number: int, names: Sequence[str]) -> str:
 def account_table(account: Mapping[str, Any]) -> None:
     """Cycles by kind of layer; the layers of all blocks together."""
     table = Table(title="cycles of the array, all images")
-    for column in ("layer", *KINDS):
+    for column in ("layer", *account["total"]):
         table.add_column(column, justify="left" if column == "layer" else "right")
     for name, kinds in [*by_operator(account["layers"]).items(), ("total", account["total"])]:
-        table.add_row(name, *(f"{kinds[kind]:,}" for kind in KINDS))
+        table.add_row(name, *(f"{kinds[kind]:,}" for kind in account["total"]))
     _output.print(table)
 
 
 def build_table(summary: Mapping[str, Any]) -> None:
     """Resources against the board's budget, the worst stage of each part and of each unit in it, and the files written."""
-    table = Table(
-        title=f"{summary['model']} W1A{summary['bits']} on {summary['board']}: {summary['rows']} rows x {summary['inputs']} inputs"
-    )
+    network = f"{summary['model']} W{summary['weight_bits']}A{summary['bits']}"
+    table = Table(title=f"{network} on {summary['board']}: {summary['rows']} rows x {summary['inputs']} inputs")
     for column in ("resource", "estimate", "budget", "of the device"):
         table.add_column(column, justify="right")
     for name, value in summary["resources"].items():

@@ -10,20 +10,16 @@ from pathlib import Path
 
 import numpy as np
 
-from model.graph import DeitGraph
-from rtl.config import AcceleratorConfig
-from rtl.flow.account import Account, TileProgress, account_of
-from rtl.flow.machine import Machine, accelerator_verilog
+from rtl.flow.account import Account, StepProgress, account_of
+from rtl.flow.family import Family, Graph, Tensors, family_of, model_name
+from rtl.flow.machine import Config, Machine, Program, accelerator_verilog
 from rtl.flow.toolchain import digest
 from rtl.flow.verilator import Simulator
-from rtl.program.compiler import CompiledProgram, compile_graph
-from rtl.program.expected import ATTENTION, LINEAR, Mismatch, Recorded, compare, expected_trace
+from rtl.program.expected import ATTENTION, LINEAR, Mismatch, Recorded
 
 CHANNELS = (LINEAR, ATTENTION)
 #: Most images of one program: bounds the memory that traces and references take.
 IMAGES_PER_RUN = 8
-
-Tensors = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +37,8 @@ class ImageResult:
 @dataclass(frozen=True, kw_only=True)
 class RunResult:
     """One program: how many images, cycles from start to interrupt, the machine's counters, where the cycles went, what the memory moved,
-    and the first differences of all rows from the reference."""
+    and the first differences of all rows from the reference. ``stored``: per image, when its last logits were written, in cycles since
+    reset; empty where images share the machine in pairs."""
 
     images: int
     cycles: int
@@ -49,11 +46,12 @@ class RunResult:
     account: Account
     bytes_moved: int
     mismatches: tuple[Mismatch, ...]
+    stored: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class SimulationResult:
-    """All images. ``seconds``: building the simulator, and running it with the comparison."""
+    """All images. ``seconds``: building the simulator, and running it with the comparison. ``utilisation``: of the array's multipliers."""
 
     images: tuple[ImageResult, ...]
     runs: tuple[RunResult, ...]
@@ -74,6 +72,17 @@ class SimulationResult:
         return sum(run.cycles for run in self.runs) / len(self.images)
 
     @property
+    def cycles_per_further_image(self) -> float | None:
+        """From one image's logits to the next one's, within the programs; None where no program has a further image that tells."""
+        further = sum(len(run.stored) - 1 for run in self.runs if run.stored)
+        return sum(run.stored[-1] - run.stored[0] for run in self.runs if run.stored) / further if further else None
+
+    @property
+    def utilisation_of_further_images(self) -> float | None:
+        period = self.cycles_per_further_image
+        return None if period is None else self.utilisation * self.cycles_per_image / period
+
+    @property
     def bytes_per_image(self) -> float:
         return sum(run.bytes_moved for run in self.runs) / len(self.images)
 
@@ -92,9 +101,10 @@ class Progress:
     cycles_per_second: float
 
 
-def save_verilog(config: AcceleratorConfig, out: Path) -> Path:
+def save_verilog(graph: Graph, config: Config, out: Path) -> Path:
     """Write the Verilog to simulate, once; returns its path. The folder is named by the configuration's digest."""
-    name = f"{config.shape.name}_w1a{config.bits}_simulate_{digest(repr(config))}"
+    family = family_of(config)
+    name = f"{model_name(graph)}_w{family.weight_bits}a{config.bits}_simulate_{digest(family.described(config))}"
     path = out / name / "accelerator.v"
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_suffix(".partial")
@@ -102,23 +112,26 @@ def save_verilog(config: AcceleratorConfig, out: Path) -> Path:
     return aside.replace(path)
 
 
-def array_macs(graph: DeitGraph) -> int:
-    """Binary multiply-accumulates of one image on the array: every plane of every weight counts once per token that needs it."""
-    shape = graph.shape
-    first = graph.layers[0]
-    per_layer = sum(linear.outputs * linear.inputs for linear in (first.qkv, first.projection, first.fc1, first.fc2))
-    patch = graph.patch.outputs * graph.patch.inputs * graph.patch.planes * shape.patches
-    heads = [head for head in (graph.head, graph.head_distilled) if head is not None]
-    return shape.depth * per_layer * shape.tokens + patch + sum(head.outputs * head.inputs * head.planes for head in heads)
+def programs(graph: Graph, config: Config, count: int) -> dict[int, Program]:
+    """The programs that ``count`` images need, by their number of images.
+
+    Raises
+    ------
+    InputError : the network does not fit the machine
+    """
+    family, rest = family_of(config), count % IMAGES_PER_RUN
+    sizes = [IMAGES_PER_RUN] * (count >= IMAGES_PER_RUN) + [rest] * (rest > 0)
+    return {size: family.compile(graph, config, size) for size in sizes}
 
 
 def simulate(
-    graph: DeitGraph,
-    config: AcceleratorConfig,
+    graph: Graph,
+    config: Config,
     images: Sequence[np.ndarray],
     reference: Callable[[np.ndarray], Tensors],
     *,
     verilog: str,
+    compiled: Mapping[int, Program] | None = None,
     progress: Callable[[Progress], None] = lambda progress: None,
     waves: tuple[Path, int, int] | None = None,
     **options,
@@ -127,75 +140,80 @@ def simulate(
 
     Images share a program, up to `IMAGES_PER_RUN`; what is left over gets one of its own.
 
-    reference : image -> the named tensors of `model.graph`        verilog : of `accelerator_verilog`, or a changed one that must fail
-    progress : is told every few thousand cycles
+    reference : image -> the graph's tensors by name        verilog : of `accelerator_verilog`, or a changed one that must fail
+    compiled : of `programs`, if they are there already        progress : is told every few thousand cycles
     waves : a file for FST waves of the first run, with the first and the last cycle
     options : for the simulator (`memory`)
     """
     began = time.monotonic()
     chunks = [images[first : first + IMAGES_PER_RUN] for first in range(0, len(images), IMAGES_PER_RUN)]
-    programs = {count: compile_graph(graph, config, images=count) for count in sorted({len(chunk) for chunk in chunks})}
+    compiled = compiled or programs(graph, config, len(images))
     Machine.build(config, verilog, waves=waves is not None)
     built = time.monotonic()
     found: list[ImageResult] = []
     runs = []
     for number, chunk in enumerate(chunks):
-        told = _Teller(programs[len(chunk)], progress, number, len(chunks))
-        machine = Machine(config, programs[len(chunk)], verilog, waves=waves is not None, **options)
+        told = _Teller(compiled[len(chunk)], progress, number, len(chunks))
+        machine = Machine(config, compiled[len(chunk)], verilog, waves=waves is not None, **options)
         if waves is not None and number == 0:
             machine.simulator.dump(*waves)
-        results, run = _run(config, machine, chunk, reference, told)
+        results, run = _run(graph, machine, chunk, reference, told)
         machine.simulator.close()
         found += results
         runs.append(run)
-    cycles = sum(run.cycles for run in runs)
+    family, cycles = family_of(config), sum(run.cycles for run in runs)
     return SimulationResult(
         images=tuple(found),
         runs=tuple(runs),
         build_seconds=built - began,
         run_seconds=time.monotonic() - built,
-        utilisation=len(images) * array_macs(graph) / (config.rows * config.inputs) / cycles,
+        utilisation=len(images) * family.macs(graph) / family.multipliers(config) / cycles,
     )
 
 
 class _Teller:
     """Tells where run ``number`` of ``runs`` is."""
 
-    def __init__(self, compiled: CompiledProgram, progress: Callable[[Progress], None], number: int, runs: int):
-        self.tiles, self.progress, self.number, self.runs = TileProgress(compiled), progress, number, runs
+    def __init__(self, compiled: Program, progress: Callable[[Progress], None], number: int, runs: int):
+        self.steps, self.progress, self.number, self.runs = StepProgress(compiled), progress, number, runs
         self.began = time.monotonic()
 
     def tell(self, simulator: Simulator, cycles: int) -> None:
-        share, step = self.tiles.at(simulator.tile)
+        share, step = self.steps.at(simulator.tile)
         rate = cycles / max(1e-9, time.monotonic() - self.began)
         self.progress(Progress(done=(self.number + share) / self.runs, step=step, cycles=cycles, cycles_per_second=rate))
 
 
 def _run(
-    config: AcceleratorConfig, machine: Machine, images: Sequence[np.ndarray], reference: Callable[[np.ndarray], Tensors], teller: _Teller
+    graph: Graph, machine: Machine, images: Sequence[np.ndarray], reference: Callable[[np.ndarray], Tensors], teller: _Teller
 ) -> tuple[list[ImageResult], RunResult]:
     """One program. The reference is computed beside the simulation."""
-    simulator, compiled = machine.simulator, machine.compiled
+    simulator, compiled, family = machine.simulator, machine.compiled, family_of(machine.config)
     with ThreadPoolExecutor(1) as pool:
-        pending = [pool.submit(reference, image) for image in images]
+        pending = [pool.submit(_narrow, reference, image) for image in images]
         simulator.clear_trace()
         logits = machine.run(np.stack(images), progress=lambda cycles: teller.tell(simulator, cycles))
         tensors = [future.result() for future in pending]
     counts, attention_busy = simulator.account()
     counters = machine.counters()
-    expected = expected_trace(compiled, tensors, config)
-    mismatches = compare(expected, {channel: _Rows(simulator, channel) for channel in CHANNELS})
+    mismatches = family.compare(compiled, graph, tensors, machine.config, {channel: _Rows(simulator, channel) for channel in CHANNELS})
     references = [image["logits"].reshape(-1) for image in tensors]
     for number, (got, wanted) in enumerate(zip(logits, references, strict=True)):
-        mismatches += _logit_mismatches(number, got, wanted)
+        mismatches += _logit_mismatches(family, number, got, wanted)
     return [ImageResult(logits=got, reference=wanted) for got, wanted in zip(logits, references, strict=True)], RunResult(
         images=len(images),
         cycles=counters["cycles"],
         counters=counters,
-        account=account_of(compiled, counts, attention_busy, counters["cycles"]),
+        account=account_of(compiled, counts, None if family.pipelined else attention_busy, counters["cycles"]),
         bytes_moved=simulator.bytes_moved,
         mismatches=tuple(mismatches),
+        stored=machine.stored() if family.pipelined else (),
     )
+
+
+def _narrow(reference: Callable[[np.ndarray], Tensors], image: np.ndarray) -> Tensors:
+    """The reference's tensors as s16, which all of them fit: those of several large images would not fit every host otherwise."""
+    return {name: tensor.astype(np.int16) for name, tensor in reference(image).items()}
 
 
 class _Rows(Sequence):
@@ -214,10 +232,10 @@ class _Rows(Sequence):
         return Recorded(values=values, cycles=cycles)
 
 
-def _logit_mismatches(image: int, got: np.ndarray, expected: np.ndarray) -> list[Mismatch]:
+def _logit_mismatches(family: Family, image: int, got: np.ndarray, expected: np.ndarray) -> list[Mismatch]:
     """Differences of what arrived in memory."""
     where = f"logits (memory, image {image})"
     return [
-        Mismatch(step=-1, tensor=where, token=0, channel=int(i), row=0, got=int(got[i]), expected=int(expected[i]), cycle=None)
+        family.mismatch(step=-1, tensor=where, token=0, channel=int(i), row=0, got=int(got[i]), expected=int(expected[i]), cycle=None)
         for i in np.flatnonzero(got != expected)
     ]

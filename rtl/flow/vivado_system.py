@@ -1,7 +1,8 @@
 """The script of the block design: the accelerator beside the processing system of a Zynq UltraScale+, up to the bitstream.
 
 Program and data share the first high-performance port through a SmartConnect; every weight port has one of its own, so that weights stream
-at the ports' full rate. Pixels take the first of the cache-coherent ports: no high-performance port is left.
+at the ports' full rate. Pixels take the first of the cache-coherent ports: no high-performance port is left. A fourth weight port takes the
+second one: `SPARE_PORTS` is what there is beside the board's high-performance ports.
 See `rtl.flow.vivado` for what has been checked and what has not.
 """
 
@@ -11,10 +12,15 @@ from collections.abc import Sequence
 
 NOTICE = "Written by popvit. Vivado has not been run on this file."
 
+#: Of the processing system, in the order in which they are taken; and the one for pixels.
+_PORTS, _PIXELS_PORT = ("hp0", "hp1", "hp2", "hp3", "hpc1"), "hpc0"
+#: Ports for weights beside the high-performance ones.
+SPARE_PORTS = 1
+
 _SCRIPT = """\
 # {notice}
 # vivado -mode batch -source system.tcl : the accelerator beside the processing system, and the bitstream.
-# Control on HPM0, program and data on HP0, weight port n on HP(n + 1), pixels on HPC0, the interrupt on pl_ps_irq0[0].
+# Control on HPM0, program and data on HP0, weight port n on HP(n + 1), the fourth on HPC1, pixels on HPC0, the interrupt on pl_ps_irq0[0].
 set here [file dirname [file normalize [info script]]]
 create_project system [file join $here system] -part {part} -force
 set board [lindex [get_board_parts -quiet -latest_file_version {{*:{board}:*}}] 0]
@@ -72,13 +78,15 @@ def system_script(
 
     Parameters
     ----------
-    sources : Tcl words, one per file        shared, weights : masters of the shell on HP0, and on one port each        pixels : on HPC0
+    sources : Tcl words, one per file        shared, weights : masters of the shell on HP0, and on one port each, four at most
+    pixels : on HPC0
     """
-    ports = {f"hp{number}": masters for number, masters in enumerate([tuple(shared), *((name,) for name in weights)])} | {"hpc0": (pixels,)}
-    blocks = {"control": 1} | {f"memory_{port}": len(masters) for port, masters in ports.items()}
+    masters = [tuple(shared), *((name,) for name in weights)]
+    ports = dict(zip(_PORTS[: len(masters)], masters, strict=True)) | {_PIXELS_PORT: (pixels,)}
+    blocks = {"control": 1} | {f"memory_{port}": len(joined) for port, joined in ports.items()}
     lines = []
-    for port, masters in ports.items():
-        for index, master in enumerate(masters):
+    for port, joined in ports.items():
+        for index, master in enumerate(joined):
             lines.append(_join(f"accelerator/{master}", f"memory_{port}/S{index:02}_AXI"))
         lines.append(_join(f"memory_{port}/M00_AXI", f"ps/S_AXI_{port.upper()}_FPD"))
     clocks = [f"{name}/aclk" for name in blocks] + [f"ps/saxi{port}_fpd_aclk" for port in ports]

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -94,9 +95,10 @@ class Recorded:
 class Mismatch:
     """One difference. ``got`` None: the row wrote too little; ``expected`` None: too much. ``step``: index in CompiledProgram.steps.
 
-    image : number of the image in the program, where one is known
+    image : number of the image in the program, where one is known        place : what ``token`` is called
     """
 
+    place: ClassVar[str] = "token"
     step: int
     tensor: str
     token: int | None
@@ -111,6 +113,11 @@ class Mismatch:
         image = "" if self.image is None else f"image {self.image}: "
         where = f"{image}{self.tensor}[{self.token}, {self.channel}]"
         return f"{where}: got {self.got}, expected {self.expected}, row {self.row}, cycle {self.cycle}"
+
+    def to_dict(self) -> dict[str, int | str | None]:
+        """Plain values, for JSON."""
+        parts = {name: getattr(self, name) for name in ("channel", "row", "got", "expected", "cycle")}
+        return {"image": self.image, "tensor": self.tensor, self.place: self.token, **parts}
 
 
 def expected_trace(compiled: CompiledProgram, tensors: Sequence[Mapping[str, np.ndarray]], config: AcceleratorConfig) -> Expected:

@@ -8,7 +8,9 @@ import pytest
 from boards import platform
 from model.graph import DeitShape
 from model.random_graph import random_graph
+from model.zoo import load_graph
 from rtl.config import AcceleratorConfig
+from rtl.efficientvit.preset import preset
 from rtl.flow import build as flow
 from rtl.flow import report
 from rtl.flow.estimate import Resources
@@ -52,3 +54,24 @@ def test_parts_add_up_and_stages_are_told(summary, capsys):
 
 def test_what_does_not_fit_is_told(summary):
     assert summary["misfits"][0].startswith("dsp must be at most 2,016 (80% of 2,520 on zcu102): ")
+
+
+@pytest.mark.slow
+def test_an_efficientvit_is_built_the_same_way(tmp_path):
+    """Its modules, its own counters in the manifest, and weight ports on four ports of their own."""
+    graph = load_graph("efficientvit_micro", 8)
+    config = preset(graph, technology="ultrascale")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(flow, "estimate", lambda *_, **__: Resources(lut=1000, dsp=10))
+        told = flow.build(graph, config, platform("zcu102"), tmp_path, clock_mhz=250, source="shipped", images=2)
+    folder = Path(told["out"])
+    assert folder.name == "efficientvit_micro_w8a8_zcu102" and told["weight_bits"] == 8
+    assert {"efficientvit_row", "depthwise_channel", "accelerator"} <= set(told["parts"]) and told["parts"]["efficientvit_row"][
+        "count"
+    ] == 16
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["model"] == "efficientvit_micro" and manifest["image"]["shape"] == [28, 28, 1] and manifest["images"] == 2
+    assert "STEPS_WRITTEN" in manifest["counters"].values() and "technology='ultrascale'" in manifest["config"]
+    assert (folder / "weights.bin").stat().st_size == manifest["windows"]["weights"]["bytes"]
+    script = (folder / "vivado" / "system.tcl").read_text()
+    assert "[get_bd_intf_pins accelerator/m_axi_weights_3] [get_bd_intf_pins memory_hpc1/S00_AXI]" in script

@@ -5,6 +5,7 @@ import pytest
 from boards import platform
 from model.graph import DeitShape
 from rtl.config import AcceleratorConfig
+from rtl.efficientvit.config import EfficientVitMachine
 from rtl.errors import InputError
 from rtl.flow.estimate import Resources
 from rtl.flow.fit import largest_rows, misfits, predicted, with_rows
@@ -43,3 +44,20 @@ def test_rows_take_the_most_lanes_that_attention_allows():
     assert with_rows(CONFIG, 20).lanes <= 20
     with pytest.raises(InputError, match="rows must be even"):
         with_rows(CONFIG, 51)
+
+
+def test_rows_of_an_efficientvit():
+    """Its row module is counted again; nothing is said of bits and passes."""
+    machine = EfficientVitMachine(image_size=224)
+    found = {
+        "efficientvit_row": Resources(lut=4_000, dsp=35),
+        "depthwise_channel": Resources(lut=900),
+        "accelerator": Resources(lut=30_000),
+    }
+    total = found["efficientvit_row"] * 49 + found["depthwise_channel"] * 16 + found["accelerator"]
+    over, advice = misfits(machine, found | {"total": total}, BOARD)
+    assert over == "lut must be at most 205,560 (75% of 274,080 on zcu102): 240,400 is not"
+    assert advice == "40 rows fit: use --rows 40"
+    assert with_rows(machine, 40).rows == 40
+    with pytest.raises(InputError, match=r"rows must be 16\.\.64: 15 is not"):
+        with_rows(machine, 15)

@@ -9,6 +9,7 @@ import pytest
 from boards import platform
 from rtl.errors import InputError
 from rtl.flow.vivado import NOTICE, module_ports, write_project
+from rtl.flow.vivado_system import SPARE_PORTS
 
 STUB = Path(__file__).with_name("vivado_stub.tcl")
 PART = platform("zcu102").part
@@ -98,6 +99,22 @@ def test_memory_ports_of_the_processing_system(tmp_path, weight_ports):
     for n in range(weight_ports):
         assert f"[get_bd_intf_pins accelerator/m_axi_weights_{n}] [get_bd_intf_pins memory_hp{n + 1}/S00_AXI]" in text
         assert f"[get_bd_intf_pins memory_hp{n + 1}/M00_AXI] [get_bd_intf_pins ps/S_AXI_HP{n + 1}_FPD]" in text
+
+
+def test_a_fourth_weight_port_takes_the_second_coherent_port(tmp_path):
+    """EfficientViT's seven masters on six ports."""
+    source = tmp_path / "accelerator.v"
+    source.write_text(accelerator(4))
+    board = platform("zcu102")
+    write_project(tmp_path / "vivado", [source], "accelerator", PART, 250, hp_ports=board.hp_ports + SPARE_PORTS)
+    script = tmp_path / "vivado" / "system.tcl"
+    done = run_stub(script)
+    assert (done.returncode, done.stderr) == (0, "")
+    text = script.read_text()
+    assert all(f"S_AXI_GP{n} 1" in text for n in range(6))
+    assert "[get_bd_intf_pins accelerator/m_axi_weights_3] [get_bd_intf_pins memory_hpc1/S00_AXI]" in text
+    replace(script, "PSU__USE__S_AXI_GP1 1", "PSU__USE__S_AXI_GP1 0")
+    assert "ps/S_AXI_HPC1_FPD is used and not enabled" in run_stub(script).stderr
 
 
 def test_more_weight_ports_than_the_board_has(tmp_path):

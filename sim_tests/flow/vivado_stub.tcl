@@ -129,8 +129,8 @@ proc write_hw_platform {args} { options write_hw_platform $args {-fixed -include
 
 # Block design. Pins of vendor blocks that the script may use, as UG1085 and PG201, PG247, PG164 name them.
 set vendor_pins [dict create \
-    zynq_ultra_ps_e {M_AXI_HPM0_FPD S_AXI_HPC0_FPD S_AXI_HP0_FPD S_AXI_HP1_FPD S_AXI_HP2_FPD S_AXI_HP3_FPD maxihpm0_fpd_aclk
-        saxihpc0_fpd_aclk saxihp0_fpd_aclk saxihp1_fpd_aclk saxihp2_fpd_aclk saxihp3_fpd_aclk pl_clk0 pl_resetn0 pl_ps_irq0} \
+    zynq_ultra_ps_e {M_AXI_HPM0_FPD S_AXI_HPC0_FPD S_AXI_HPC1_FPD S_AXI_HP0_FPD S_AXI_HP1_FPD S_AXI_HP2_FPD S_AXI_HP3_FPD maxihpm0_fpd_aclk
+        saxihpc0_fpd_aclk saxihpc1_fpd_aclk saxihp0_fpd_aclk saxihp1_fpd_aclk saxihp2_fpd_aclk saxihp3_fpd_aclk pl_clk0 pl_resetn0 pl_ps_irq0} \
     proc_sys_reset {slowest_sync_clk ext_reset_in peripheral_aresetn} \
     smartconnect {S00_AXI S01_AXI M00_AXI aclk aresetn}]
 set driven {}
@@ -186,7 +186,7 @@ proc validate_bd_design {} {
     foreach pin [concat $::buses aclk aresetn] {
         if {"accelerator/$pin" ni $::driven} { fault "accelerator/$pin is not connected" }
     }
-    foreach port {HPC0 HP0 HP1 HP2 HP3} {
+    foreach port {HPC0 HPC1 HP0 HP1 HP2 HP3} {
         set clock ps/saxi[string tolower $port]_fpd_aclk
         set used [expr {"ps/S_AXI_${port}_FPD" in $::driven}]
         if {$used && $port ni $::enabled} { fault "ps/S_AXI_${port}_FPD is used and not enabled" }

@@ -238,11 +238,14 @@ class _Compiler:
     def _depth_blocks(self, task: Task, payload: dict[str, int], waits: dict[Counter, int], start: int) -> None:
         use = max(number for number, other in enumerate(self.plan.order[Engine.DEPTH]) if self._same_layer(task, other, number))
         assert task.weights is not None and task.parameters is not None
-        payload["weights"], _ = self._load(self.depth_weights, task.weights, LoadTarget.DEPTH_WEIGHT, use, start, 16, Counter.DEPTHS_DONE)
-        payload["parameters"], _ = self._load(
+        payload["weights"], fresh = self._load(
+            self.depth_weights, task.weights, LoadTarget.DEPTH_WEIGHT, use, start, 16, Counter.DEPTHS_DONE
+        )
+        payload["parameters"], new = self._load(
             self.depth_parameters, task.parameters, LoadTarget.DEPTH_PARAMETER, use, start, 4, Counter.DEPTHS_DONE
         )
-        waits[Counter.LOADED] = self.posted[Counter.LOADED]
+        if fresh or new:
+            waits[Counter.LOADED] = self.posted[Counter.LOADED]
 
     def _same_layer(self, task: Task, other: Task, number: int) -> bool:
         """Whether the line pair belongs to this layer command: up to the next one."""

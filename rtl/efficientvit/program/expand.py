@@ -81,6 +81,8 @@ class Expander:
         self._pool_steps: dict[int, list[Task]] = defaultdict(list)
         self._followed: set[int] = set()
         self._window_lines = 0
+        self._layer: Task | None = None
+        self._line_before: Task | None = None
         self._depthwise = {
             operator.source: operator for operator in graph.operators if isinstance(operator, Convolution) and operator.depthwise
         }
@@ -321,7 +323,7 @@ class Expander:
             base, _, _ = self.ring_regions.take(size)
             band = Band(shape.first, shape.words, base, shape.lines, shape.pitch, shape.wraps)
             region = self._key_value_region(tensor) if attended else None
-            self._depth_layer(depthwise, band)
+            self._layer, self._line_before = self._depth_layer(depthwise, band), None
             self._line_pairs(convolution, depthwise, band, follower, stay, region)
             if region is not None:
                 self._outers(convolution.target, (band.first, band.words), region)
@@ -396,7 +398,8 @@ class Expander:
         words = np.arange(tile[0], tile[0] + tile[1]) - band.first
         return ((flat % RING_BANKS * self.config.ring_depth + addresses)[:, None] + words).ravel()
 
-    def _depth_layer(self, depthwise: Convolution, band: Band) -> None:
+    def _depth_layer(self, depthwise: Convolution, band: Band) -> Task:
+        """The command that line pairs of this band need before them: no task of its own, `schedule` says where it comes."""
         source, target = self.graph.tensors[depthwise.source], self.graph.tensors[depthwise.target]
         hardswish = depthwise.requantizer.hardswish
         task = self.add(
@@ -405,6 +408,7 @@ class Expander:
             hardswish=hardswish is not None, fraction=0 if hardswish is None else hardswish.fraction - HARDSWISH_BASE,
             pitch=self.words(depthwise.target), **self._region(depthwise.target, band.first),
         )  # fmt: skip
+        self.tasks.pop()
         order = self.orders[depthwise.source][band.first * WORD_CHANNELS : (band.first + band.words) * WORD_CHANNELS]
         if source.channels <= PAIRS:
             order = order[:PAIRS]
@@ -422,6 +426,7 @@ class Expander:
             return Block(f"{name} parameters", packed, len(packed) // 64)
 
         task.weights, task.parameters = self._block((name, "weights"), weights), self._block((name, "parameters"), parameters)
+        return task
 
     def _region(self, name: str, word: int) -> dict[str, int]:
         """From the last pass that is kept, back to the first one."""
@@ -435,6 +440,10 @@ class Expander:
         task = self.add(
             Engine.DEPTH, Opcode.DEPTH_LINES, depthwise.name, sweeps * depth_command.sweep_cycles(depthwise.kernel, source.width)
         )
+        task.layer = self._layer
+        if self._line_before is not None:
+            task.after.add((self._line_before, Event.ORDER))
+        self._line_before = task
         top = depthwise.stride * line - depthwise.kernel // 2
         second = line + 1 < target.height
         used = depthwise.kernel + (depthwise.stride if second else 0)
@@ -529,6 +538,8 @@ class Expander:
             )  # fmt: skip
             task.after |= {(step, Event.COLLECTED) for step in steps} | {(step, Event.WRITTEN) for step in before}
             region[2].add(task)
+            if number:  # the even head of a word clears the other's place
+                task.after.add((outers[-1], Event.ORDER))
             outers.append(task)
 
     def _scores(self, operator: LinearAttention, index: int) -> None:

@@ -50,6 +50,7 @@ class Block:
 class Task:
     """One instruction to be. ``cycles``: how long its engine is busy. ``after``: other tasks and what of them it needs.
 
+    layer : of a line pair: the command that must come before it, unless the line pair before had the same one
     weights, parameters : blocks whose addresses become the fields of these names
     tensor, image : whose values it makes, for comparison
     """
@@ -61,6 +62,7 @@ class Task:
     payload: dict[str, int]
     image: int
     after: set[tuple[Task, Event]] = field(default_factory=set)
+    layer: Task | None = None
     weights: Block | None = None
     parameters: Block | None = None
     makes: tuple | None = None
