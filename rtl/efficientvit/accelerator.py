@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from amaranth import Cat, Module, Mux, ResetInserter, Signal, unsigned
 from amaranth.lib import enum as amaranth_enum
-from amaranth.lib import wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import Out
 
 from rtl.bus.axi import AxiLite, AxiRead, AxiReadWrite
@@ -21,7 +21,7 @@ from rtl.efficientvit.depth_engine import DepthEngineConfig
 from rtl.efficientvit.dma_engine import DmaEngine
 from rtl.efficientvit.expansion_ring import ExpansionRingConfig
 from rtl.efficientvit.head_engine import HeadEngineConfig
-from rtl.efficientvit.isa import Counter, Instruction, LoadTarget, Opcode
+from rtl.efficientvit.isa import PAYLOAD, Counter, Instruction, LoadTarget, Opcode
 from rtl.efficientvit.row import Row, RowUnits, row_members
 from rtl.efficientvit.row_feeder import BANK_MODULE, RowFeeder
 from rtl.efficientvit.weight_bank import WeightBank
@@ -35,6 +35,7 @@ CONTROL = FlatPorts("s_axi_control", AxiLite(), slave=True)
 PROGRAM = FlatPorts("m_axi_program", AxiRead())
 DATA = FlatPorts("m_axi_data", AxiReadWrite())
 PIXELS = FlatPorts("m_axi_pixels", AxiRead())
+_OUTER = data.StructLayout(dict(PAYLOAD[Opcode.OUTER]))
 ROW_MODULE, CHANNEL_MODULE = "efficientvit_row", "depthwise_channel"
 KEPT_MODULES = (ROW_MODULE, BANK_MODULE, CHANNEL_MODULE)
 #: Channels that the depthwise engine's results are traced over.
@@ -82,6 +83,16 @@ def separate_modules(config: EfficientVitMachine) -> dict[str, tuple[wiring.Comp
         BANK_MODULE: (WeightBank(config), config.weight_ports),
         CHANNEL_MODULE: (Shell(channel.build(), channel_members(channel)), depth_config(config).convolution.channels),
     }
+
+
+def attend_config(config: EfficientVitMachine) -> AttendConfig:
+    return AttendConfig(
+        rows=config.rows,
+        bits=config.bits,
+        key_value_depth=config.key_value_depth,
+        state_depth=config.state_depth,
+        technology=config.technology,
+    )
 
 
 def depth_config(config: EfficientVitMachine) -> DepthEngineConfig:
@@ -141,7 +152,7 @@ class EfficientVitAccelerator(wiring.Component):
         dispatcher, dma, streams = Dispatcher(Instruction, extra_posts=1), DmaEngine(), WeightStream(config)
         windows, sequencer = WindowInput(config), ArraySequencer()
         depth = depth_config(config).build()
-        attend = AttendEngine(AttendConfig(rows=config.rows, bits=config.bits, technology=config.technology))
+        attend = AttendEngine(attend_config(config))
         head = HeadEngineConfig(classes=config.classes, technology=config.technology).build()
         ring = ExpansionRingConfig(bits=config.bits, depth=config.ring_depth).build()
         feeder, collector = RowFeeder(config, timing), Collector(config)
@@ -185,7 +196,7 @@ class EfficientVitAccelerator(wiring.Component):
         """DMA, STREAM and WINDOW take instructions as they are; the others their payloads."""
         self._head_transfers(m, dispatcher, dma, streams)
         wiring.connect(m, dispatcher.o_4, windows.i)
-        sinks = {1: sequencer.i, 2: attend.i, 6: head.i}
+        sinks = {1: sequencer.i, 6: head.i}
         for queue, sink in sinks.items():
             source, payload = getattr(dispatcher, f"o_{queue}"), sink.payload
             m.d.comb += [
@@ -193,6 +204,13 @@ class EfficientVitAccelerator(wiring.Component):
                 source.ready.eq(sink.ready),
                 payload.eq(source.payload.payload[: len(payload.as_value())]),
             ]
+        source, command = dispatcher.o_2, attend.i.payload
+        fields = data.View(_OUTER, source.payload.payload[: _OUTER.size])
+        m.d.comb += [
+            attend.i.valid.eq(source.valid),
+            source.ready.eq(attend.i.ready),
+            *(command[name].eq(fields[name]) for name in command.shape().members),
+        ]
         source = dispatcher.o_5
         m.d.comb += [
             depth.i.valid.eq(source.valid),

@@ -107,11 +107,11 @@ PAYLOAD: dict[Opcode, instruction.Layout] = {
     ),
     # K^T V of one head: see ``rtl.efficientvit.attend_command``.
     Opcode.OUTER: (
-        ("address", 9),
-        ("stride", 9),
+        ("address", 10),
+        ("stride", 10),
         ("pixels", 11),
         ("wide", 1),
-        ("base", 9),
+        ("base", 10),
         ("place", 5),
         ("state_multiplier", 16),
         ("state_shift", 2),

@@ -6,15 +6,17 @@ from dataclasses import replace
 
 from model.efficientvit.graph import IMAGE, LOGITS, Convolution, EfficientVitGraph, LinearAttention
 from rtl.efficientvit.config import EfficientVitMachine
-from rtl.efficientvit.isa import WORD_CHANNELS
+from rtl.efficientvit.isa import PAIRS, WORD_CHANNELS
 from rtl.errors import InputError
 from rtl.tech.dsp48e2 import generic, ultrascale
 
 TECHNOLOGIES = {"generic": generic, "ultrascale": ultrascale}
 #: Images of at most so many pixels a side get few rows, all others 49: the tensors of 224 x 224 networks are whole passes of them.
 SMALL_IMAGE, SMALL_ROWS, ROWS = 32, 16, 49
-#: Larger ones need more words of activations per row than the 512 of a block memory.
-LARGE_IMAGE, LARGE_MEMORY_WORDS = 224, 1024
+#: Larger ones, and networks with a wider stem, need more words of activations per row than the 512 of a block memory for two images.
+LARGE_IMAGE, WIDE_STEM, LARGE_MEMORY_WORDS = 224, 16, 1024
+#: The state memory must hold both scales of an attention.
+STATE_DEPTH, LARGE_STATE_DEPTH = 512, 1024
 #: The expansion ring, by what its banks must hold of eight lines.
 RING_DEPTH, LARGE_RING_DEPTH = 512, 1024
 
@@ -27,13 +29,22 @@ def preset(graph: EfficientVitGraph, *, rows: int | None = None, technology: str
     check_bits(graph.bits)
     image = graph.tensors[IMAGE]
     attentions = [operator for operator in graph.operators if isinstance(operator, LinearAttention)]
-    larger = {"memory_words": LARGE_MEMORY_WORDS} if image.height > LARGE_IMAGE else {}
+    stem = next(op for op in graph.operators if isinstance(op, Convolution))
+    large = image.height > LARGE_IMAGE or stem.outputs > WIDE_STEM
+    larger = {"memory_words": LARGE_MEMORY_WORDS} if large else {}
+    if max((2 * _state_words(graph, attention) for attention in attentions), default=0) > STATE_DEPTH:
+        larger["state_depth"] = LARGE_STATE_DEPTH
     return EfficientVitMachine(
         image_size=image.height, channels=image.channels, classes=graph.tensors[LOGITS].channels, bits=graph.bits,
         rows=rows if rows is not None else SMALL_ROWS if image.height <= SMALL_IMAGE else ROWS,
         head_dim=max((attention.head_dim for attention in attentions), default=16), technology=TECHNOLOGIES[technology],
         ring_depth=RING_DEPTH if _eight_lines(graph) <= RING_DEPTH else LARGE_RING_DEPTH, **larger,
     )  # fmt: skip
+
+
+def _state_words(graph: EfficientVitGraph, attention: LinearAttention) -> int:
+    """Of one scale: divisors, then dividends per word of q."""
+    return PAIRS * (1 + graph.tensors[attention.target].channels // len(attention.scales) // WORD_CHANNELS)
 
 
 def _eight_lines(graph: EfficientVitGraph) -> int:

@@ -51,7 +51,7 @@ class RowFeeder(wiring.Component):
                 "i": In(Product),
                 **{f"write_weight_{port}": In(memory_write(unsigned(128))) for port in range(config.weight_ports)},
                 "write_parameter": In(memory_write(unsigned(128))),
-                "state_address": Out(9),
+                "state_address": Out(10),
                 "state": In(WEIGHT_BITS),
                 "bus": Out(RowBus),
                 "emission": Out(Emission),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 
@@ -101,13 +102,31 @@ class Expander:
         operators = self.graph.operators
         split = min((index for index, operator in enumerate(operators) if operator.target in self._attention), default=len(operators))
         pooled = min(index for index, operator in enumerate(operators) if operator.target in self._pooled)
-        parts = [range(index, index + 1) for index in range(split, pooled)] + [range(pooled, len(operators))]
+        ends = [index + 1 for index in range(split, pooled) if not self._inside_attention(index)]
+        parts = [range(first, last) for first, last in pairwise([split, *ends, len(operators)])]
         for first in range(0, count, IMAGES_TOGETHER):
             together = range(first, min(count, first + IMAGES_TOGETHER))
             for part, number in [(range(split), number) for number in together] + [(part, number) for part in parts for number in together]:
                 self.number = number
                 for index in part:
                     self._operator(index)
+
+    def _inside_attention(self, index: int) -> bool:
+        """Whether this operator must be followed by its image's next one: a state must have its readers before its place is given out again.
+        Three states, of the first scale of two images and of the second one of the first, are wanted at a time; else attention is not shared.
+        """
+        operators = self.graph.operators
+        following = next((operator for operator in operators[index + 1 :] if isinstance(operator, LinearAttention)), None)
+        if following is None:
+            return False
+        sources = [scale.source for scale in following.scales]
+        state = PAIRS * (1 + min(SCORE_WORDS, self.words(sources[0]) // ATTENTION_WORDS))
+        begun = operators[index].target in sources or operators[index].target == self._aggregated(sources)
+        return begun and (3 * state > self.config.state_depth or operators[index + 1] is following)
+
+    def _aggregated(self, sources: list[str]) -> str | None:
+        """What the second scale's grouped layer reads."""
+        return next((operator.source for operator in self.graph.operators if operator.target == sources[-1]), None)
 
     def _operator(self, index: int) -> None:
         operator = self.graph.operators[index]
@@ -320,8 +339,7 @@ class Expander:
             self._place_windows(convolution)
         for shape in bands:
             size = -(-shape.lines * shape.pitch // RING_BANKS) * shape.words
-            base, _, _ = self.ring_regions.take(size)
-            band = Band(shape.first, shape.words, base, shape.lines, shape.pitch, shape.wraps)
+            band = Band(shape.first, shape.words, self.ring_regions.base(size), shape.lines, shape.pitch, shape.wraps)
             region = self._key_value_region(tensor) if attended else None
             self._layer, self._line_before = self._depth_layer(depthwise, band), None
             self._line_pairs(convolution, depthwise, band, follower, stay, region)

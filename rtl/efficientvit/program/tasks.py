@@ -130,15 +130,21 @@ class Regions:
         self.size, self._next = size, 0
         self._users: list[tuple[int, int, set[Task]]] = []
 
-    def take(self, words: int) -> tuple[int, set[Task], set[Task]]:
-        """(base, tasks that must be done with it, the set to which its own readers are added)."""
+    def base(self, words: int) -> int:
+        """A place whose users somebody else keeps an eye on."""
         assert words <= self.size
         base = 0 if self._next + words > self.size else self._next
         self._next = base + words
+        return base
+
+    def take(self, words: int) -> tuple[int, set[Task], set[Task]]:
+        """(base, tasks that must be done with it, the set to which its own readers are added)."""
+        base = self.base(words)
         old: set[Task] = set()
         kept = []
         for start, end, users in self._users:
             if start < base + words and base < end:
+                assert users, "a region is given out again before anybody has read it"
                 old |= users
             else:
                 kept.append((start, end, users))
