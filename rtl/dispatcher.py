@@ -16,6 +16,7 @@ __all__ = ["QUEUE_DEPTH", "Blocked", "Dispatcher", "Instruction"]
 
 _HEADER = data.StructLayout(dict(instruction.HEADER))
 
+
 class Dispatcher(wiring.Component):
     """Program fetch, queues and counters.
 

@@ -72,7 +72,7 @@ class InstructionQueue(wiring.Component):
         self._check(m, header, loaded)
         m.d.comb += [
             self.o.payload.opcode.eq(header.opcode),
-            self.o.payload.payload.eq(head[PAYLOAD_OFFSET :]),
+            self.o.payload.payload.eq(head[PAYLOAD_OFFSET:]),
             self.o.payload.post.enable.eq(header.post_enable),
             self.o.payload.post.counter.eq(header.post_counter),
         ]

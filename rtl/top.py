@@ -52,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--clock-mhz", type=float, default=250.0, help="clock for frames per second and constraints (default 250)")
     parser.add_argument("--fps", type=float, help="frame rate that simulate must reach")
     parser.add_argument("--rows", type=int, help="rows of the array (default: by model and bits)")
+    parser.add_argument("--unit", metavar="NAME", help="build just this unit of the registry: Verilog, vectors, testbench, estimate")
     parser.add_argument("--strategy", default="lut_table", help="lut_table (default) or popcount")
     parser.add_argument("--out", type=Path, default=Path("build"), help="folder for outputs (default build)")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout, all else on stderr")
@@ -78,7 +79,23 @@ def _run(options: argparse.Namespace) -> int:
         raise InputError(f"--fps must be positive: {options.fps:g} is not; use 25")
     if options.fps is not None and options.verb == "build":
         raise InputError(f"--fps needs cycles and build counts none: {options.fps:g} cannot be judged; give it to simulate")
+    if options.unit is not None:
+        return _build_unit(options)
     return _build(options) if options.verb == "build" else _simulate(options)
+
+
+def _build_unit(options: argparse.Namespace) -> int:
+    from rtl.flow import report
+    from rtl.flow.unit import build_unit, summary_lines
+
+    if options.verb != "build":
+        raise InputError(f"--unit must come with build: {options.verb} does not take it; use build")
+    with report.status(f"building {options.unit}") as say:
+        summary = build_unit(options.unit, options.bits, options.out, clock_mhz=options.clock_mhz, say=say)
+    print(json.dumps(summary) if options.json else "\n".join(summary_lines(summary)))
+    for line in summary["misfits"]:
+        print(f"popvit: {line}", file=sys.stderr)
+    return 1 if summary["misfits"] else 0
 
 
 def _configured(options: argparse.Namespace, technology: str):

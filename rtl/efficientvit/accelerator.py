@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from amaranth import Cat, Module, Mux, ResetInserter, Signal, unsigned
-from amaranth.lib import enum as amaranth_enum
 from amaranth.lib import data, wiring
+from amaranth.lib import enum as amaranth_enum
 from amaranth.lib.wiring import Out
 
 from rtl.bus.axi import AxiLite, AxiRead, AxiReadWrite

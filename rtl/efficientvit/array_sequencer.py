@@ -81,9 +81,7 @@ class ArraySequencer(wiring.Component):
     """
 
     def __init__(self):
-        super().__init__(
-            {"i": In(stream.Signature(Step)), "o": Out(Product), "busy": Out(1), "starts": Out(1), "index": Out(16)}
-        )
+        super().__init__({"i": In(stream.Signature(Step)), "o": Out(Product), "busy": Out(1), "starts": Out(1), "index": Out(16)})
 
     def elaborate(self, platform):
         m = Module()
@@ -175,7 +173,10 @@ class ArraySequencer(wiring.Component):
             o.write.eq(step.write),
             o.target.eq(step.target + output),
             o.quotient.eq(step.score),
-            *(o[name].eq(step[name]) for name in ("hardswish", "fraction", "shortcut_enable", "shortcut_zero", "zero", "low", "exponent_low")),
+            *(
+                o[name].eq(step[name])
+                for name in ("hardswish", "fraction", "shortcut_enable", "shortcut_zero", "zero", "low", "exponent_low")
+            ),
             o.ends.eq(ends),
             emission.valid.eq(active & ends_word & ~divisors),
             emission.last.eq(ends),

@@ -31,7 +31,7 @@ PoolGroup = data.StructLayout(
 #: A `lines_left` that no pass of 64 pixels uses up.
 ENDLESS = 31
 
-_Context = data.StructLayout({"groups": range(17), "phase": range(GROUP_INTERVAL), "first": 1, **{n: s for n, s in Emission.members.items()}})
+_Context = data.StructLayout({"groups": range(17), "phase": range(GROUP_INTERVAL), "first": 1, **dict(Emission.members)})
 
 
 class Collector(wiring.Component):

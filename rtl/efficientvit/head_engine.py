@@ -64,7 +64,8 @@ class HeadEngine(wiring.Component):
     -------
     pool : In(PoolGroup), see `PoolSums`: what came before a POOL is taken counts
     i : In(stream of HEAD_COMMAND)        done : Out(1): strobe per command, in order: what it wrote can be read, what it read be replaced
-    write_weight_<s> : In(memory_write(128 bits)): slice s of a word of 1,024, see `rtl.efficientvit.program.pack_head`. Not of words being read
+    write_weight_<s> : In(memory_write(128 bits)): slice s of a word of 1,024, see `rtl.efficientvit.program.pack_head`. Not of
+        words being read
     load : In(LOAD): beats of 1,024 of parameters, the same
     logit_address : In({beat of eight logits, image})        logits : Out(8 x 16), a cycle later
 

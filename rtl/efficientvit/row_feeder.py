@@ -40,8 +40,8 @@ class RowFeeder(wiring.Component):
 
     Timing
     ------
-    A field of offset k appears on ``bus`` BASE + k cycles after its command. ``written``: whatever reads a row's memory `BASE` cycles later at
-    row 0, and hops, finds the step's results there.
+    A field of offset k appears on ``bus`` BASE + k cycles after its command. ``written``: whatever reads a row's memory `BASE` cycles later
+    at row 0, and hops, finds the step's results there.
     """
 
     def __init__(self, config: EfficientVitMachine, timing: RowTiming):

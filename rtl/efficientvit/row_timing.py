@@ -23,7 +23,8 @@ class RowTiming:
         self.sum = self.product + matmul.latency
         self.parameter = {name: self.sum + requantize.offsets.get(name, 0) for name in Parameter.members}
         self.constants = {
-            name: self.sum + requantize.offsets.get(name, 0) for name in ("hardswish", "fraction", "shortcut_enable", "quotient", "zero", "low")
+            name: self.sum + requantize.offsets.get(name, 0)
+            for name in ("hardswish", "fraction", "shortcut_enable", "quotient", "zero", "low")
         }
         shortcut = self.sum + requantize.offsets["shortcut"]
         self.constants["shortcut_zero"] = self.shortcut_next = shortcut - 1

@@ -18,7 +18,15 @@ LINE_BANKS = 4
 #: Lines that are kept; three are read, the others arrive meanwhile.
 LINES = 2 * LINE_BANKS
 Start = data.StructLayout(
-    {"first": 1, "lines": 9, "row": ROW_BITS, "address": ADDRESS_BITS, "region": ADDRESS_BITS, "region_end": ADDRESS_BITS, "pads": data.ArrayLayout(8, 3)}
+    {
+        "first": 1,
+        "lines": 9,
+        "row": ROW_BITS,
+        "address": ADDRESS_BITS,
+        "region": ADDRESS_BITS,
+        "region_end": ADDRESS_BITS,
+        "pads": data.ArrayLayout(8, 3),
+    }
 )
 
 
@@ -76,9 +84,7 @@ class WindowFormer(wiring.Component):
         """Line l is in bank l % 4; two lines each."""
         self._reads, writes = [], []
         for bank in range(LINE_BANKS):
-            m.submodules[f"lines_{bank}"] = memory = Memory(
-                shape=unsigned(8 * self._group_bytes), depth=2 * self._groups, init=[]
-            )
+            m.submodules[f"lines_{bank}"] = memory = Memory(shape=unsigned(8 * self._group_bytes), depth=2 * self._groups, init=[])
             writes.append(memory.write_port())
             self._reads.append(memory.read_port())
         return writes
@@ -157,7 +163,9 @@ class WindowFormer(wiring.Component):
         channels = self.config.channels
         pad = Cat(pads[channel] for channel in range(channels))
         odd, top = delay(m, line[0], 1, name="odd"), delay(m, line == 0, 1, name="top")
-        valid, phase, left_edge = (delay(m, value, 1, name=name, reset=True) for value, name in ((running, "valid"), (second, "phase"), (at_left, "edge")))
+        valid, phase, left_edge = (
+            delay(m, value, 1, name=name, reset=True) for value, name in ((running, "valid"), (second, "phase"), (at_left, "edge"))
+        )
         banks = [port.data for port in self._reads]
         lines = [
             Mux(top, pad.replicate(COLUMNS), Mux(odd, banks[1], banks[3])),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 INSTRUCTION_BYTES = 32
 PAYLOAD_OFFSET = 80
@@ -41,8 +41,8 @@ class Instruction:
     the in-order queue that executes it).
     """
 
-    payloads: ClassVar[Mapping[enum.IntEnum, Layout]] = {}
-    queues: ClassVar[Mapping[enum.IntEnum, int]] = {}
+    payloads: ClassVar[Mapping[Any, Layout]] = {}
+    queues: ClassVar[Mapping[Any, int]] = {}
 
     opcode: enum.IntEnum
     payload: dict[str, int]

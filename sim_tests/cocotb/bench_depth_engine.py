@@ -5,7 +5,7 @@ import numpy as np
 from cocotb.triggers import FallingEdge, RisingEdge
 
 from rtl.efficientvit.expansion_ring import WORD_CHANNELS
-from rtl.efficientvit.pack_depthwise import pack_parameters, pack_weights
+from rtl.efficientvit.program.pack_depthwise import pack_parameters, pack_weights
 from sim_tests.cocotb.depth_layers import Case, Layer
 from sim_tests.cocotb.helpers import assert_equal, bench_parameters, bench_random, start
 

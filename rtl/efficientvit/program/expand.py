@@ -112,8 +112,9 @@ class Expander:
                     self._operator(index)
 
     def _inside_attention(self, index: int) -> bool:
-        """Whether this operator must be followed by its image's next one: a state must have its readers before its place is given out again.
-        Three states, of the first scale of two images and of the second one of the first, are wanted at a time; else attention is not shared.
+        """Whether this operator must be followed by its image's next one: a state must have its readers before its place is given out
+        again. Three states, of the first scale of two images and of the second one of the first, are wanted at a time; else images do not
+        alternate inside an attention.
         """
         operators = self.graph.operators
         following = next((operator for operator in operators[index + 1 :] if isinstance(operator, LinearAttention)), None)

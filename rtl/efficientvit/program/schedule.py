@@ -39,7 +39,7 @@ def tails(tasks: Sequence[Task]) -> dict[Task, int]:
 
 
 def schedule(tasks: Sequence[Task]) -> Schedule:
-    """Greedy: whenever an engine is free, of the tasks that can start first the most urgent one: of the earlier images, with the longest tail.
+    """Greedy: whenever an engine is free, of the tasks that can start the most urgent one: of the earlier images, with the longest tail.
 
     tasks : each after all that it depends on
     """
