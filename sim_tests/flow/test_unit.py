@@ -75,12 +75,14 @@ def told(tmp_path_factory) -> str:
     return run([folder / "obj" / "Vtop"], what="replay", cwd=folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("technology", ["generic", "ultrascale"])
 @pytest.mark.parametrize("name", REPLAYED)
 def test_testbench_passes(told: str, name: str, technology: str) -> None:
     assert f"{name}_{technology}: PASS, {REPLAY} cycles\n" in told
 
 
+@pytest.mark.slow
 def test_testbench_fails_on_a_broken_unit(told: str) -> None:
     assert "broken: FAIL, " in told and "broken: PASS" not in told
 
@@ -129,6 +131,7 @@ def test_vectors_agree_with_the_reference(built) -> None:
     assert compared > 500
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(set(UNITS) - set(REPLAYED)))
 def test_vectors_move_the_outputs(name: str) -> None:
     """Every output changes where it is compared."""
