@@ -42,13 +42,15 @@ def build(
     The files depend on the arguments alone: the digest over them is the same every time.
     """
     began = time.monotonic()
-    out.mkdir(parents=True, exist_ok=True)
     family, model = family_of(config), model_name(graph)
+    say("compiling the program")
+    compiled = family.compile(graph, config, images)  # may refuse the network: ahead of all that is written
+    out.mkdir(parents=True, exist_ok=True)
     name = f"{model}_w{family.weight_bits}a{config.bits}_{board.name}"
     with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=out) as folder:
         aside = Path(folder, name)
         aside.mkdir()
-        resources, counts = _write(graph, config, board, aside, clock_mhz=clock_mhz, source=source, images=images, say=say)
+        resources, counts = _write(graph, config, compiled, board, aside, clock_mhz=clock_mhz, source=source, say=say)
         files = sorted(str(path.relative_to(aside)) for path in aside.rglob("*") if path.is_file())
         digest = _digest(aside, files)
         _replace(aside, out / name)
@@ -85,12 +87,10 @@ def _part(found: Resources, count: int) -> dict[str, Any]:
 
 
 def _write(
-    graph, config, board, folder: Path, *, clock_mhz: float, source: str, images: int, say
+    graph, config, compiled, board, folder: Path, *, clock_mhz: float, source: str, say
 ) -> tuple[Mapping[str, Resources], Mapping[str, int]]:
     """Every file of the build into `folder`. Returns resources by module, with their total, and how often each module is used."""
     family = family_of(config)
-    say("compiling the program")
-    compiled = family.compile(graph, config, images)
     say("elaborating; synthesising for the resource estimate (a minute or two the first time)")
     verilog = folder / "verilog"
     verilog.mkdir()

@@ -73,9 +73,11 @@ class SimulationResult:
 
     @property
     def cycles_per_further_image(self) -> float | None:
-        """From one image's logits to the next one's, within the programs; None where no program has a further image that tells."""
-        further = sum(len(run.stored) - 1 for run in self.runs if run.stored)
-        return sum(run.stored[-1] - run.stored[0] for run in self.runs if run.stored) / further if further else None
+        """The steady state: from the logits of a program's first pair of images to those of its last pair but one, per image, for two images
+        go together, and behind the last ones nobody competes with their head. None where no program has three pairs."""
+        pairs = [run.stored[1::2] for run in self.runs if len(run.stored) >= 6]
+        images = sum(2 * (len(ends) - 2) for ends in pairs)
+        return sum(ends[-2] - ends[0] for ends in pairs) / images if images else None
 
     @property
     def utilisation_of_further_images(self) -> float | None:

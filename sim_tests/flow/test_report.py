@@ -42,16 +42,21 @@ def test_images_without_a_label_do_not_count() -> None:
 
 
 def test_further_images_of_several_programs() -> None:
-    """Three images and two: two periods of 1,000 cycles and one of 1,300, told with the rate and the utilisation that belong to them."""
-    images = tuple(ImageResult(logits=np.eye(4)[0], reference=np.eye(4)[0]) for _ in range(5))
+    """Four pairs and three: three periods of 2,200 cycles a pair, told with the rate and the utilisation that belong to them. The last pair
+    does not count, nor does a program of two pairs."""
+    images = tuple(ImageResult(logits=np.eye(4)[0], reference=np.eye(4)[0]) for _ in range(18))
     account = Account(layers={"stem": dict.fromkeys(KINDS, 1)})
     runs = tuple(
         RunResult(images=len(stored), cycles=stored[-1], counters={}, account=account, bytes_moved=64, mismatches=(), stored=stored)
-        for stored in ((4000, 5000, 6000), (4000, 5300))
+        for stored in (
+            (4000, 5000, 6300, 7200, 8500, 9400, 9500, 9600),
+            (4000, 5000, 6300, 7200, 7300, 7400),
+            (4000, 5000, 9000, 9900),
+        )
     )
     result = SimulationResult(images=images, runs=runs, build_seconds=1.0, run_seconds=2.0, utilisation=0.25)
-    told = simulation_summary(result, CONFIG, Memory(), model="tiny", clock_mhz=250.0, labels=[-1] * 5)
-    assert told["cycles_per_further_image"] == 1100 and told["cycles_per_image"] == 2260
+    told = simulation_summary(result, CONFIG, Memory(), model="tiny", clock_mhz=250.0, labels=[-1] * 18)
+    assert told["cycles_per_further_image"] == 1100 and told["cycles_per_image"] == 26900 / 18
     assert told["fps_of_further_images"] == pytest.approx(250e6 / 1100)
-    assert told["utilisation_of_further_images"] == pytest.approx(0.25 * 2260 / 1100)
+    assert told["utilisation_of_further_images"] == pytest.approx(0.25 * 26900 / 18 / 1100)
     assert "cycles_per_further_image" not in summary([1, 2], [1, 3])

@@ -60,11 +60,11 @@ def test_tiny(tiny: EfficientVitGraph, verilog: str) -> None:
     slow = run(tiny, verilog, memory=Memory(latency=90, efficiency=70, stall=30, seed=5))
     for result in (one, two, slow):
         exact(result)
-    assert one.cycles_per_further_image is None and two.cycles_per_further_image < two.runs[0].stored[0]
+    assert two.cycles_per_further_image is None and two.runs[0].cycles < 2 * one.runs[0].cycles
     assert slow.cycles_per_image > two.cycles_per_image > 0
     assert sum(two.account.total.values()) == two.runs[0].cycles
     assert two.account.total["compute"] * EfficientVit().multipliers(preset(tiny)) > 2 * EfficientVit().macs(tiny)
-    assert two.utilisation_of_further_images > two.utilisation > 0
+    assert two.utilisation > one.utilisation > 0
 
 
 def test_both_images_are_compared(tiny: EfficientVitGraph, verilog: str) -> None:
@@ -117,15 +117,15 @@ def test_a_broken_operator_is_named(tiny: EfficientVitGraph, verilog: str) -> No
 
 
 def test_command_line(tmp_path, capsys) -> None:
-    """The shipped network on real images: one JSON object, with what one image costs behind another."""
-    assert main(["--model", "efficientvit_micro", "--out", str(tmp_path), "--json", "simulate", "--images", "2"]) == 0
+    """The shipped network on real images: one JSON object, with what an image costs in the steady state."""
+    assert main(["--model", "efficientvit_micro", "--out", str(tmp_path), "--json", "simulate", "--images", "8"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert told["bit_exact"] is True and told["mismatches"] == [] and told["images"] == 2
+    assert told["bit_exact"] is True and told["mismatches"] == [] and told["images"] == 8
     assert (told["weight_bits"], told["bits"], told["rows"], told["inputs"], told["lanes"]) == (8, 8, 16, 32, 2)
     assert told["accuracy"] == told["reference_accuracy"] and told["agreement"] == 100
     assert told["fps"] == pytest.approx(told["clock_mhz"] * 1e6 / told["cycles_per_image"])
     assert 0 < told["utilisation"] < told["utilisation_of_further_images"] < 1
-    assert told["cycles_per_further_image"] < told["cycles_per_image"] == told["cycles"] / 2
+    assert told["cycles_per_further_image"] < told["cycles_per_image"] == told["cycles"] / 8
     account = told["account"]
     assert sum(account["total"].values()) == told["cycles"] and "attention_busy" not in account
     assert {"stem.in_conv", "stages.1.blocks.1.context_module.main.attention", "head.in_conv"} <= set(account["layers"])
@@ -134,7 +134,7 @@ def test_command_line(tmp_path, capsys) -> None:
 def test_table_of_the_command_line(tmp_path, capsys) -> None:
     assert main(["--model", "efficientvit_micro", "--out", str(tmp_path), "simulate", "--images", "1"]) == 0
     told = capsys.readouterr().out
-    assert "efficientvit_micro W8A8: 1 images" in told and "aggregation gpw" in told
+    assert "efficientvit_micro W8A8: 1 images" in told and "gpw" in told
     assert "every write of every row and every logit equal to the reference: yes" in told
 
 
