@@ -73,7 +73,7 @@ class SimulationResult:
 
     @property
     def cycles_per_further_image(self) -> float | None:
-        """The steady state: from the logits of a program's first pair of images to those of its last pair but one, per image, for two images
+        """The steady state: from the logits of a program's first pair of images to those of its last pair but one, per image; two images
         go together, and behind the last ones nobody competes with their head. None where no program has three pairs."""
         pairs = [run.stored[1::2] for run in self.runs if len(run.stored) >= 6]
         images = sum(2 * (len(ends) - 2) for ends in pairs)
