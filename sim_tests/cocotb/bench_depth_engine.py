@@ -28,8 +28,8 @@ class Monitor:
             for index, port in enumerate((dut.lane_0, dut.lane_1)):
                 value = int(port.value)
                 if value & 1:
-                    codes = tuple(value >> 17 + BITS * channel & (1 << BITS) - 1 for channel in range(16))
-                    self.lanes[index].append((value >> 1 & 63, value >> 7 & 511, value >> 16 & 1, codes))
+                    codes = tuple(value >> 18 + BITS * channel & (1 << BITS) - 1 for channel in range(16))
+                    self.lanes[index].append((value >> 1 & 63, value >> 7 & 1023, value >> 17 & 1, codes))
                     self.times[index].append(self.cycle)
             if int(dut.i__valid.value) and int(dut.i__ready.value):
                 self.taken.append(self.cycle)
