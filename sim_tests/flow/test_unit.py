@@ -91,6 +91,7 @@ def test_testbench_fails_on_a_broken_unit(told: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["int8_matmul", "code_requantize", "exact_quotient"])
+@pytest.mark.optional
 def test_testbench_passes_on_the_primitives(icarus: str, folder: Path, name: str) -> None:
     """On Icarus: Verilator's code for as many LUTs takes minutes to compile."""
     models = [MODEL.read_text(encoding="utf-8"), PRIMITIVES, *map(lut_model, range(1, 7))]
