@@ -20,7 +20,6 @@ class EfficientVitMachine:
     classes : logits
     bits : activation precision, 8
     rows : pixels computed at a time, 16..64
-    head_dim : of the attention, 16 or 32
     memory_words : of 32 channels, of one row's activation memory, at most 1,024
     weight_words : of 64 bytes, of the weight memory        parameter_words : pairs of output channels whose requantizers are kept
     ring_depth, key_value_depth, state_depth : words of a bank of the expansion ring and of the key/value memory, and of the state memory
@@ -32,7 +31,6 @@ class EfficientVitMachine:
     classes: int = 1000
     bits: int = 8
     rows: int = 49
-    head_dim: int = 16
     memory_words: int = 512
     weight_words: int = 8192
     parameter_words: int = 2048
@@ -47,7 +45,6 @@ class EfficientVitMachine:
         _require(self.channels in (1, 3), "image channels must be 1 or 3", self.channels, "convert the images")
         _require(self.image_size % 4 == 0, "the image size must be a multiple of 4", self.image_size, "pad the images")
         _require(self.memory_words <= 1024, "memory_words must be at most 1024", self.memory_words, "use a smaller image")
-        _require(self.head_dim in (16, 32), "head_dim must be 16 or 32", self.head_dim, "use another network")
 
     @property
     def groups(self) -> int:

@@ -37,7 +37,7 @@ def preset(graph: EfficientVitGraph, *, rows: int | None = None, technology: str
     return EfficientVitMachine(
         image_size=image.height, channels=image.channels, classes=graph.tensors[LOGITS].channels, bits=graph.bits,
         rows=rows if rows is not None else SMALL_ROWS if image.height <= SMALL_IMAGE else ROWS,
-        head_dim=max((attention.head_dim for attention in attentions), default=16), technology=TECHNOLOGIES[technology],
+        technology=TECHNOLOGIES[technology],
         ring_depth=RING_DEPTH if _eight_lines(graph) <= RING_DEPTH else LARGE_RING_DEPTH, **larger,
     )  # fmt: skip
 

@@ -14,7 +14,9 @@ from model.zoo import load_graph_and_metadata
 from rtl.efficientvit.config import EfficientVitMachine
 from rtl.efficientvit.isa import QUEUE_OF, Counter, Instruction, LoadTarget, Opcode
 from rtl.efficientvit.program.compiler import COUNTER_OF, HEAD_BUFFER, CompiledProgram, compile_graph
+from rtl.efficientvit.program.layout import attention_order
 from rtl.efficientvit.program.tasks import Engine, Event, Task
+from rtl.errors import InputError
 from rtl.program.instruction import WAITS
 
 QUEUE_DEPTH = 32
@@ -192,3 +194,14 @@ def test_a_wait_less_is_noticed():
                 noticed += 1
                 break
     assert noticed >= len(chosen) // 2
+
+
+@pytest.mark.parametrize(("heads", "head_dim"), [(3, 16), (4, 8)])
+def test_heads_that_do_not_fill_words_are_refused(heads, head_dim):
+    with pytest.raises(InputError, match="heads must be of 32 channels, or an even number of 16"):
+        attention_order(3 * heads * head_dim, head_dim)
+
+
+@pytest.mark.parametrize(("heads", "head_dim"), [(4, 16), (3, 32)])
+def test_attention_order_has_every_channel_once(heads, head_dim):
+    assert sorted(attention_order(3 * heads * head_dim, head_dim)) == list(range(3 * heads * head_dim))

@@ -11,6 +11,7 @@ from rtl.efficientvit.isa import Counter, Instruction, LoadTarget, Opcode
 from rtl.efficientvit.program.expand import Expander
 from rtl.efficientvit.program.schedule import Schedule, schedule
 from rtl.efficientvit.program.tasks import Block, Engine, Event, Task
+from rtl.errors import InputError
 from rtl.program.instruction import WAITS
 from rtl.program.memory import WindowBuilder
 
@@ -33,16 +34,6 @@ HEAD_WORDS, HEAD_BUFFER = 1024, 1 << 15
 BEAT_BYTES = 16
 #: Cycles from an instruction's place in the program to its earliest start.
 LEAD = 64
-
-
-@dataclass(frozen=True, kw_only=True)
-class Placed:
-    """Where the words of a memory come from and go. ``words``: its size. ``per``: the counter of those who read it."""
-
-    target: LoadTarget | None
-    words: int
-    beats: int
-    reader: Counter
 
 
 class CircularStore:
@@ -106,6 +97,7 @@ class _Compiler:
         expander.images(images)
         self.plan = schedule(expander.tasks)
         self.index = {task: number for tasks in self.plan.order.values() for number, task in enumerate(tasks)}
+        self.layer_ends = self._layer_ends()
         self.window = WindowBuilder()
         self.offsets: dict[Block, int] = {}
         self.issues: list[Issue] = []
@@ -145,7 +137,8 @@ class _Compiler:
     ) -> None:  # fmt: skip
         """``posts``: what the machine itself posts when it is done, and the values that the counters then have."""
         needed = self._needed(queue, {counter: value for counter, value in waits.items() if value})
-        assert len(needed) <= WAITS, (comment, needed)
+        if len(needed) > WAITS:
+            raise InputError(f"an instruction waits for at most {WAITS} counters: {comment} needs {len(needed)}; use larger memories")
         header: dict[str, int] = {}
         for number, (counter, value) in enumerate(needed.items()):
             header |= {f"wait{number}_counter": int(counter), f"wait{number}_value": value}
@@ -236,7 +229,7 @@ class _Compiler:
         return address
 
     def _depth_blocks(self, task: Task, payload: dict[str, int], waits: dict[Counter, int], start: int) -> None:
-        use = max(number for number, other in enumerate(self.plan.order[Engine.DEPTH]) if self._same_layer(task, other, number))
+        use = self.layer_ends[self.index[task]]
         assert task.weights is not None and task.parameters is not None
         payload["weights"], fresh = self._load(
             self.depth_weights, task.weights, LoadTarget.DEPTH_WEIGHT, use, start, 16, Counter.DEPTHS_DONE
@@ -247,17 +240,14 @@ class _Compiler:
         if fresh or new:
             waits[Counter.LOADED] = self.posted[Counter.LOADED]
 
-    def _same_layer(self, task: Task, other: Task, number: int) -> bool:
-        """Whether the line pair belongs to this layer command: up to the next one."""
-        first = self.index[task]
-        if not hasattr(self, "_layer_ends"):
-            self._layer_ends: dict[int, int] = {}
-            begin = 0
-            for place, one in enumerate(self.plan.order[Engine.DEPTH]):
-                if one.opcode is Opcode.DEPTH_LAYER:
-                    begin = place
-                self._layer_ends[begin] = place
-        return first <= number <= self._layer_ends[first]
+    def _layer_ends(self) -> dict[int, int]:
+        """The number of the last line pair that each layer command is for, by the command's number."""
+        ends, layer = {}, 0
+        for number, task in enumerate(self.plan.order[Engine.DEPTH]):
+            if task.opcode is Opcode.DEPTH_LAYER:
+                layer = number
+            ends[layer] = number
+        return ends
 
     def _load(
         self, store: CircularStore, block: Block, target: LoadTarget, use: int, start: int, beats: int, reader: Counter

@@ -6,6 +6,7 @@ import numpy as np
 
 from model.efficientvit.graph import Convolution, EfficientVitGraph, LinearAttention
 from rtl.efficientvit.isa import WORD_CHANNELS
+from rtl.errors import InputError
 
 #: Words of a tile of q, k and v: [q], [k], [v] of a head of 32, or [q q], [k v], [k v] of two heads of 16.
 ATTENTION_WORDS = 3
@@ -25,9 +26,18 @@ def natural_order(channels: int) -> np.ndarray:
 
 
 def attention_order(channels: int, head_dim: int) -> np.ndarray:
-    """Places of q, k and v: the graph has them side by side per head, the rows want q in words of its own."""
+    """Places of q, k and v: the graph has them side by side per head, the rows want q in words of its own.
+
+    Raises
+    ------
+    InputError : heads that do not fill words.
+    """
     if head_dim == WORD_CHANNELS:
         return natural_order(channels)
+    if head_dim != WORD_CHANNELS // 2 or channels % (6 * head_dim):
+        raise InputError(
+            f"heads must be of 32 channels, or an even number of 16: {channels // (3 * head_dim)} of {head_dim} are not; widen it"
+        )
     head = np.arange(head_dim)
     tiles = []
     for pair in range(channels // (6 * head_dim)):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -191,6 +190,3 @@ class RowMemory:
 
     def base(self, name: str) -> int:
         return self._taken[name][0]
-
-
-Uses = defaultdict[str, int]
