@@ -205,3 +205,12 @@ def test_heads_that_do_not_fill_words_are_refused(heads, head_dim):
 @pytest.mark.parametrize(("heads", "head_dim"), [(4, 16), (3, 32)])
 def test_attention_order_has_every_channel_once(heads, head_dim):
     assert sorted(attention_order(3 * heads * head_dim, head_dim)) == list(range(3 * heads * head_dim))
+
+
+def test_the_program_is_the_same_every_time():
+    """Tasks are kept in sets, whose order is that of addresses: nothing of it may show."""
+    program.cache_clear()
+    first = program()
+    program.cache_clear()
+    again = program()
+    assert first.program == again.program and first.weights == again.weights

@@ -136,7 +136,7 @@ class _Compiler:
         post: Counter | None = None, posts: dict[Counter, int] | None = None,
     ) -> None:  # fmt: skip
         """``posts``: what the machine itself posts when it is done, and the values that the counters then have."""
-        needed = self._needed(queue, {counter: value for counter, value in waits.items() if value})
+        needed = self._needed(queue, {counter: value for counter, value in sorted(waits.items()) if value})  # sets have no order
         if len(needed) > WAITS:
             raise InputError(f"an instruction waits for at most {WAITS} counters: {comment} needs {len(needed)}; use larger memories")
         header: dict[str, int] = {}
