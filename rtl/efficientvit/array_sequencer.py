@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth import Const, Module, Mux, Signal
+from amaranth import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -24,7 +24,7 @@ Emission = data.StructLayout(
         "key_value": 9,
         "bank": 3,
         "address": 10,
-        "column": 9,
+        "line_left": 9,  # pixels of the line from the first one on
         "width": 9,
         "pitch": 7,
         "lines_left": 5,
@@ -45,7 +45,7 @@ Product = data.StructLayout(
         "last": 1,
         "divisor": 1,
         "slot": 4,
-        "word_begins": 1,  # the pair is the first of its word
+        "pair": 4,
         "word": 1,  # this product completes a word
         "write": 1,
         "target": ADDRESS_BITS,
@@ -62,6 +62,21 @@ Product = data.StructLayout(
     }
 )
 
+#: Less two: products per pair, which are also times 16 cycles per word; words per step.
+_Counts = data.StructLayout({"words": signed(8), "outputs": signed(7)})
+_Control = data.StructLayout(
+    {
+        **{name: Product[name].shape for name in ("valid", "read", "first", "last", "divisor", "pair", "word", "ends")},
+        "shortcut": 1,
+        "shortcut_address": ADDRESS_BITS,
+        "operand": ADDRESS_BITS,
+        "weight": 13,
+        "parameter": 11,
+        "parameter_next": 1,
+        "output": 6,
+    }
+)
+
 
 class ArraySequencer(wiring.Component):
     """
@@ -74,10 +89,14 @@ class ArraySequencer(wiring.Component):
     Timing
     ------
     A step takes 16 * words * outputs cycles, or with one word each (grouped) 16 * outputs, a score 16 more. Steps start at multiples of 16
-    cycles: then results of different steps never meet on a collection bus. Steps that are there in time follow without a gap.
+    cycles: then results of different steps never meet on a collection bus. Steps that are there two cycles before follow without a gap.
+    The product of a cycle in which the step is ``busy`` comes out two cycles later.
 
     The words of an operand are read forth and back: the word at each turn stays in the row's register, and the read port is free
     for the shortcut. A pair's weights are stored in that order (`rtl.efficientvit.program.pack`).
+
+    How it keeps to two levels: what ends a pair, a word's last 16 cycles or a step is the sign of a counter that starts at its count less
+    two; ends of words and steps lie on the grid, so they are told a cycle ahead.
     """
 
     def __init__(self):
@@ -86,107 +105,100 @@ class ArraySequencer(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         step, active, phase = Signal(Step), Signal(), Signal(range(PAIRS))
-        pair, word, output = Signal(range(PAIRS)), Signal(7), Signal(6)
-        divisors, fresh = Signal(), Signal()  # the divisors of a score; nothing has been read yet
-        ends_pair, ends_word, ends, take = Signal(), Signal(), Signal(), Signal()
-        single = step.grouped | step.score
-        m.d.sync += phase.eq(phase + 1)
-        m.d.comb += [
-            ends_pair.eq(single | (word == step.words - 1)),
-            ends_word.eq(ends_pair & (pair == PAIRS - 1)),
-            ends.eq(active & ends_word & ~divisors & (output == step.outputs - 1)),
-            take.eq((~active | ends) & (phase == PAIRS - 1) & self.i.valid),
-            self.i.ready.eq(take),
-            self.busy.eq(active),
-            self.starts.eq(take),
+        first, following = Signal(_Counts), Signal(_Counts)  # of the step, of the one that waits
+        shapes = _Counts.members
+        pairs, blocks, outputs = Signal(shapes["words"]), Signal(shapes["words"]), Signal(shapes["outputs"])  # left of each
+        pair, output, divisors = Signal(range(PAIRS)), Signal(6), Signal()
+        ends_pair, ends_block, ends, take = Signal(), Signal(), Signal(), Signal()
+        last_block, last_word, early = blocks[-1], outputs[-1] & ~divisors, phase == PAIRS - 2
+        m.d.comb += [ends_pair.eq(pairs[-1]), self.i.ready.eq(take), self.busy.eq(active), self.starts.eq(take)]
+        m.d.sync += [
+            phase.eq(phase + 1),
+            following.words.eq(Mux(self.i.payload.grouped | self.i.payload.score, -1, self.i.payload.words - 2)),
+            following.outputs.eq(self.i.payload.outputs - 2),
+            ends_block.eq(early & active & last_block),  # a word's last product
+            ends.eq(early & active & last_block & last_word),
+            take.eq(early & self.i.valid & (~active | (last_block & last_word))),
+            pairs.eq(Mux(take, following.words, Mux(ends_pair, first.words, pairs - 1))),
+            pair.eq(pair + (active & ends_pair)),  # 0 again after a step
         ]
-        with m.If(active):
-            m.d.sync += [fresh.eq(0), word.eq(Mux(ends_pair, 0, word + 1))]
-            with m.If(ends_pair):
-                m.d.sync += pair.eq(pair + 1)
-            with m.If(ends_word):
-                m.d.sync += divisors.eq(0)
-                with m.If(~divisors):
-                    m.d.sync += output.eq(output + 1)
+        with m.If(phase == PAIRS - 1):
+            m.d.sync += blocks.eq(Mux(take, following.words, Mux(last_block, first.words, blocks - 1)))
+        with m.If(ends_block):
+            m.d.sync += divisors.eq(0)
+            with m.If(~divisors):
+                m.d.sync += [output.eq(output + 1), outputs.eq(outputs - 1)]
         with m.If(ends):
             m.d.sync += active.eq(0)
         with m.If(take):
             m.d.sync += [
                 step.eq(self.i.payload),
+                first.eq(following),
                 active.eq(1),
-                fresh.eq(1),
                 divisors.eq(self.i.payload.score),
-                word.eq(0),
                 output.eq(0),
+                outputs.eq(following.outputs),
                 self.index.eq(self.index + 1),
             ]
-        address = self._addresses(m, step, active, take, divisors, single, ends_pair, ends_word)
-        self._product(m, step, active, divisors, fresh, single, pair, word, output, ends_pair, ends_word, ends, address)
+        control = self._control(m, step, active, take, divisors, pair, output, ends_pair, ends_block, ends)
+        self._product(m, *control)
         return m
 
-    def _addresses(self, m, step, active, take, divisors, single, ends_pair, ends_word):
-        """Addresses of operand, weights and parameters, each a register that steps. Forth and back: the direction turns with every pair."""
-        operand, back = Signal(ADDRESS_BITS), Signal()
-        weight, parameter = Signal(13), Signal(11)
-        with m.If(active):
-            m.d.sync += weight.eq(weight + 1)
-            with m.If(ends_pair & ~step.score):
-                m.d.sync += parameter.eq(parameter + 1)
-            with m.If(single):
-                with m.If(divisors):
-                    m.d.sync += operand.eq(Mux(ends_word, step.source, operand + step.source_stride))
-                with m.Elif(ends_word):
-                    m.d.sync += operand.eq(operand + step.source_stride)
-            with m.Elif(ends_pair):
-                m.d.sync += back.eq(~back)
-            with m.Else():
-                m.d.sync += operand.eq(Mux(back, operand - 1, operand + 1))
-        with m.If(take):
-            m.d.sync += [
-                operand.eq(self.i.payload.source),
-                back.eq(0),
-                weight.eq(self.i.payload.weight_address),
-                parameter.eq(self.i.payload.parameter_address),
-            ]
-        return operand, weight, parameter
-
-    def _product(self, m, step, active, divisors, fresh, single, pair, word, output, ends_pair, ends_word, ends, address):
-        operand, weight, parameter = address
-        o, emission = self.o, self.o.emission
-        begins, shortcut = Signal(), Signal()
-        m.d.comb += [begins.eq(word == 0), shortcut.eq(active & step.shortcut_enable & begins & (pair == 1))]
-        attended = step.attention & (output != 0)
+    def _control(self, m, step, active, take, divisors, pair, output, ends_pair, ends_block, ends):
+        """The product's flags and addresses, a cycle later, and the step with them."""
+        late, control = Signal(Step, reset_less=True), Signal(_Control)
+        begins, fresh, single = Signal(), Signal(), step.grouped | step.score
+        back = Signal()  # the direction of reading turns with every pair
+        m.d.sync += [begins.eq(take | (active & ends_pair)), fresh.eq(take), back.eq(~take & (back ^ ends_pair))]
+        # from this product's operand to the next one's
+        stride = Mux(divisors | ends_block, step.source_stride, 0)
+        onward = Mux(ends_pair, 0, Cat(1, back, back))
+        load, move = Signal(), Signal(signed(3))
+        m.d.sync += [load.eq(take | (divisors & ends_block)), move.eq(Mux(single, stride, onward).as_signed())]
         m.d.sync += [
-            o.valid.eq(active),
-            o.read.eq(active & Mux(single, divisors | (pair == 0), fresh | ~begins)),
-            o.shortcut_read.eq(shortcut),
-            o.address.eq(Mux(shortcut, (step.shortcut + output)[:ADDRESS_BITS], operand)),
+            late.eq(step),
+            control.valid.eq(active),
+            control.read.eq(active & Mux(single, divisors | (pair == 0), fresh | ~begins)),
+            control.shortcut.eq(active & step.shortcut_enable & begins & (pair == 1)),
+            control.shortcut_address.eq(step.shortcut + output),
+            control.operand.eq(Mux(load, step.source, control.operand + move)),
+            control.weight.eq(Mux(fresh, step.weight_address, control.weight + 1)),
+            control.parameter.eq(Mux(fresh, step.parameter_address, control.parameter + control.parameter_next)),
+            control.parameter_next.eq(ends_pair & ~step.score),
+            control.first.eq(begins),
+            control.last.eq(active & ends_pair),
+            control.word.eq(ends_block & ~divisors),
+            control.ends.eq(ends),
+            control.divisor.eq(divisors),
+            control.pair.eq(pair),
+            control.output.eq(output),
+        ]
+        return late, control
+
+    def _product(self, m, step, control):
+        o, emission = self.o, self.o.emission
+        output = control.output
+        m.d.sync += [
+            *(o[name].eq(control[name]) for name in ("valid", "read", "first", "last", "divisor", "pair", "word", "ends")),
+            o.shortcut_read.eq(control.shortcut),
+            o.address.eq(Mux(control.shortcut, control.shortcut_address, control.operand)),
             o.state.eq(step.score),
-            o.weight_address.eq(weight),
-            o.parameter_address.eq(parameter),
-            o.first.eq(begins),
-            o.last.eq(active & ends_pair),
-            o.divisor.eq(divisors),
-            o.slot.eq(Mux(divisors, pair, output[:4])),
-            o.word_begins.eq(pair == 0),
-            o.word.eq(active & ends_word & ~divisors),
-            o.write.eq(step.write),
+            o.weight_address.eq(control.weight),
+            o.parameter_address.eq(control.parameter),
+            o.slot.eq(Mux(control.divisor, control.pair, output[:4])),
             o.target.eq(step.target + output),
             o.quotient.eq(step.score),
             *(
                 o[name].eq(step[name])
-                for name in ("hardswish", "fraction", "shortcut_enable", "shortcut_zero", "zero", "low", "exponent_low")
+                for name in ("hardswish", "fraction", "shortcut_enable", "shortcut_zero", "zero", "low", "exponent_low", "write")
             ),
-            o.ends.eq(ends),
-            emission.valid.eq(active & ends_word & ~divisors),
-            emission.last.eq(ends),
-            emission.attention.eq(attended),
-            emission.key_value.eq(step.key_value + Mux(output == 2, Const(1), 0)),
+            emission.valid.eq(control.word),
+            emission.last.eq(control.ends),
+            emission.attention.eq(step.attention & (output != 0)),
+            emission.key_value.eq(step.key_value + (output == 2)),
             emission.address.eq(step.address + output),
             emission.pool_word.eq(step.key_value + output),
             emission.pool_begin.eq(step.bank[0]),
-            *(
-                emission[name].eq(step[name])
-                for name in ("ring", "pool", "pixels", "bank", "column", "width", "pitch", "lines_left", "ring_words")
-            ),
+            emission.line_left.eq(step.width - step.column),
+            *(emission[name].eq(step[name]) for name in ("ring", "pool", "pixels", "bank", "width", "pitch", "lines_left", "ring_words")),
         ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth import Array, Cat, Module, Mux, Signal
+from amaranth import Array, Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -10,6 +10,7 @@ from rtl.efficientvit.array_sequencer import Emission
 from rtl.efficientvit.config import BUSES, EfficientVitMachine
 from rtl.efficientvit.row import WORD_BITS
 from rtl.row_feeder import delayed
+from rtl.units.protocol import delay
 
 #: Words on their way at the same time: a group every 3 cycles of up to 16 groups, a word every 16 cycles.
 CONTEXTS = 3
@@ -31,7 +32,82 @@ PoolGroup = data.StructLayout(
 #: A `lines_left` that no pass of 64 pixels uses up.
 ENDLESS = 31
 
-_Context = data.StructLayout({"groups": range(17), "phase": range(GROUP_INTERVAL), "first": 1, **dict(Emission.members)})
+_GROUP = {
+    "last": 1,
+    "first": 1,
+    **{name: shape for name, shape in Emission.members.items() if name not in ("valid", "last")},
+    "last_step": 1,
+}
+#: A group of a word: ``last`` of its word, ``last_step`` if the word is its step's last one.
+_Group = data.StructLayout(_GROUP)
+
+
+class GroupWalk(wiring.Component):
+    """A word's groups, one every `GROUP_INTERVAL` cycles: the first pixel's place in the ring, and what it takes to find the others'.
+
+    Parameters
+    ----------
+    config : EfficientVitMachine
+
+    Members
+    -------
+    load, emission : a word, not before the last one's groups have all come
+    fires : a group is on ``o``
+
+    Timing
+    ------
+    A word of cycle t: group i in t + 1 + 3 i. The interval gives the next group's place three cycles: whether the line ends; places that
+    follow; their sum.
+    """
+
+    def __init__(self, config: EfficientVitMachine):
+        self.config = config
+        super().__init__({"load": In(1), "emission": In(Emission), "fires": Out(1), "o": Out(_Group)})
+
+    def elaborate(self, platform):
+        m = Module()
+        phases, running, left = Signal(GROUP_INTERVAL), Signal(), Signal(range(self.config.groups + 1))
+        m.d.comb += self.fires.eq(running & phases[0])
+        m.d.sync += [phases.eq(Cat(phases[-1], phases[:-1])), self.o.last.eq(left == 1)]
+        self._advance(m, phases[-1])
+        with m.If(self.fires):
+            m.d.sync += [left.eq(left - 1), running.eq(~self.o.last)]
+        with m.If(self.load):
+            m.d.sync += [phases.eq(1), running.eq(1), left.eq(self.config.groups), self.o.last.eq(self.config.groups == 1)]
+            m.d.sync += [self.o.first.eq(1), self.o.last_step.eq(self.emission.last)]
+            m.d.sync += [self.o[name].eq(self.emission[name]) for name in _GROUP if name not in ("first", "last", "last_step")]
+        return m
+
+    def _advance(self, m, now):
+        """To the next group, four pixels on: perhaps on the next line, perhaps over the ring's end."""
+        o = self.o
+        # cycle 0 of a group
+        wraps, last_line = Signal(reset_less=True), Signal(reset_less=True)
+        near, far = (Signal(4, name=name, reset_less=True) for name in ("near", "far"))
+        m.d.sync += [wraps.eq(o.line_left <= BUSES), last_line.eq(o.lines_left == 1), near.eq(o.bank + BUSES), far.eq(o.bank + BUSES + 1)]
+        # cycle 1
+        place = Mux(wraps & ~o.width[0], far, near)
+        bank, skip, base = (Signal(shape, reset_less=True) for shape in (3, o.pitch.shape(), o.address.shape()))
+        line_left, pixels = Signal(10, reset_less=True), Signal(signed(8), reset_less=True)
+        m.d.sync += [
+            bank.eq(place[:3]),
+            skip.eq(Mux(place[3], o.pitch, 0)),
+            base.eq(o.address - Mux(wraps & last_line, o.ring_words, 0)),
+            line_left.eq(o.line_left + Mux(wraps, o.width, 0)),
+            pixels.eq(o.pixels - BUSES),
+        ]
+        # cycle 2
+        with m.If(now):
+            m.d.sync += [
+                o.first.eq(0),
+                o.bank.eq(bank),
+                o.address.eq(base + skip),
+                o.line_left.eq(line_left - BUSES),
+                o.pixels.eq(Mux(pixels[-1], 0, pixels[:7])),
+                o.key_value.eq(o.key_value + 2),
+            ]
+            with m.If(wraps):
+                m.d.sync += o.lines_left.eq(Mux(last_line, ENDLESS, o.lines_left - 1))
 
 
 class Collector(wiring.Component):
@@ -47,7 +123,7 @@ class Collector(wiring.Component):
 
     Timing
     ------
-    Group i of a word whose emission comes in cycle t is written in t + (rows - 1) // 4 + 3 i + 8.
+    Group i of a word whose emission comes in cycle t is on the outputs in t + ``latency`` + 3 i.
     """
 
     def __init__(self, config: EfficientVitMachine):
@@ -63,92 +139,93 @@ class Collector(wiring.Component):
             }
         )
 
+    def _behind(self, bus: int) -> int:
+        """Places from a bus's first row to its end."""
+        return (self.config.rows - 1 - bus) // BUSES
+
     @property
-    def _farthest(self) -> int:
-        return (self.config.rows - 1) // BUSES
+    def _arrival(self) -> int:
+        """Cycles until the first group's last word is at the end of its bus, less two: a row's hop and register."""
+        return max(bus + self._behind(bus) for bus in range(BUSES))
+
+    @property
+    def latency(self) -> int:
+        return self._arrival + 3
 
     def elaborate(self, platform):
         m = Module()
         words = self._align(m)
-        # A row passes on a register after its bus, and its word another one after that; contexts are loaded one cycle ahead.
+        # An emission's walk begins a cycle after it, and a group's places take four.
         emission = Signal(Emission)
-        m.d.comb += emission.eq(delayed(m, self.emission.as_value(), self._farthest + 4, "emission"))
-        contexts = [Signal(_Context, name=f"context_{index}") for index in range(CONTEXTS)]
-        turn, fires = Signal(range(CONTEXTS)), Signal(CONTEXTS)
+        m.d.comb += emission.eq(delayed(m, self.emission.as_value(), self._arrival - 2, "emission"))
+        walks = [GroupWalk(self.config) for _ in range(CONTEXTS)]
+        turn = Signal(CONTEXTS, init=1)
         with m.If(emission.valid):
-            m.d.sync += turn.eq(Mux(turn == CONTEXTS - 1, 0, turn + 1))
-        for index, context in enumerate(contexts):
-            m.d.comb += fires[index].eq((context.groups != 0) & (context.phase == 0))
-            self._advance(m, context, fires[index])
-            with m.If(emission.valid & (turn == index)):
-                m.d.sync += [context.groups.eq(self.config.groups), context.phase.eq(0), context.first.eq(1)]
-                m.d.sync += [context[name].eq(emission[name]) for name in Emission.members]
-        self._write(m, contexts, fires, words)
+            m.d.sync += turn.eq(Cat(turn[-1], turn[:-1]))
+        for index, walk in enumerate(walks):
+            m.submodules[f"walk_{index}"] = walk
+            m.d.comb += [walk.emission.eq(emission), walk.load.eq(emission.valid & turn[index])]
+        self._write(m, walks, words)
         return m
 
     def _align(self, m):
-        words = []
-        for bus in range(BUSES):
-            last = (self.config.rows - 1 - bus) // BUSES
-            words.append(delayed(m, getattr(self, f"i_{bus}"), self._farthest + 3 - bus - last, f"aligned_{bus}"))
-        return words
+        late = [self._arrival - bus - self._behind(bus) for bus in range(BUSES)]
+        return [delayed(m, getattr(self, f"i_{bus}"), cycles, f"aligned_{bus}") for bus, cycles in enumerate(late)]
 
-    def _advance(self, m, context, fire):
-        """To the next group, four pixels on: perhaps on the next line, perhaps over the ring's end."""
-        with m.If(context.groups != 0):
-            m.d.sync += context.phase.eq(Mux(context.phase == GROUP_INTERVAL - 1, 0, context.phase + 1))
-        place = _places(context)[BUSES]
-        wraps = place["wraps"]
-        with m.If(fire):
-            m.d.sync += [
-                context.groups.eq(context.groups - 1),
-                context.first.eq(0),
-                context.bank.eq(place["bank"]),
-                context.address.eq(place["address"]),
-                context.column.eq(context.column + BUSES - Mux(wraps, context.width, 0)),
-                context.pixels.eq(Mux(context.pixels > BUSES, context.pixels - BUSES, 0)),
-                context.key_value.eq(context.key_value + 2),
-            ]
-            with m.If(wraps):
-                m.d.sync += context.lines_left.eq(Mux(context.lines_left == 1, ENDLESS, context.lines_left - 1))
-
-    def _write(self, m, contexts, fires, words):
-        """The group that fires, in registers."""
-        chosen, fired = Signal(_Context, reset_less=True), Signal()
+    def _write(self, m, walks, words):
+        """The group that fires, in three steps: the one of its word; whose pixels lie on the next line; banks, and the addresses without
+        their steps from bank to bank."""
+        fires = Cat(walk.fires for walk in walks)
+        group, fired, context = Signal(_Group, reset_less=True), Signal(), Signal(range(CONTEXTS))
         which = Mux(fires[0], 0, Mux(fires[1], 1, 2))
-        place = Signal(range(CONTEXTS))
-        group = [Signal(WORD_BITS, name=f"group_{bus}", reset_less=True) for bus in range(BUSES)]
-        m.d.sync += [chosen.eq(Array([context.as_value() for context in contexts])[which]), fired.eq(fires.any()), place.eq(which)]
-        m.d.sync += [signal.eq(word) for signal, word in zip(group, words, strict=True)]
+        m.d.sync += [group.eq(Array([walk.o.as_value() for walk in walks])[which]), fired.eq(fires.any()), context.eq(which)]
         valid = Signal(BUSES)
-        m.d.comb += valid.eq(Cat(fired & (chosen.pixels > bus) for bus in range(BUSES)))
-        for bus, where in enumerate(_places(chosen)[:BUSES]):
-            write = getattr(self, f"ring_{bus}")
-            m.d.sync += [
-                write.valid.eq(valid[bus] & chosen.ring),
-                write.bank.eq(where["bank"]),
-                write.address.eq(where["address"]),
-                write.data.eq(group[bus]),
-            ]
-        for target, enable in ((self.key_value, chosen.attention), (self.pool, chosen.pool)):
-            m.d.sync += [target.valid.eq(Mux(enable, valid, 0)), *(target.data[bus].eq(word) for bus, word in enumerate(group))]
+        m.d.comb += valid.eq(Cat(fired & (group.pixels > bus) for bus in range(BUSES)))
+        self._ring(m, group, delay(m, Mux(group.ring, valid, 0), 2, name="ring_valid", reset=True), words)
+        key_value, pool = (
+            delay(m, Mux(enable, valid, 0), 2, name=name, reset=True)
+            for name, enable in (("attended", group.attention), ("pooled", group.pool))
+        )
+        later = data.View(_Group, delay(m, group.as_value(), 2, name="group"))
+        ends = delay(m, fired & group.last, 2, name="ends", reset=True)
         m.d.sync += [
-            self.key_value.address.eq(chosen.key_value),
-            self.pool.first.eq(chosen.first),
-            self.pool.last.eq(fired & chosen.pool & (chosen.groups == 1)),
-            self.pool.context.eq(place),
-            self.pool.word.eq(chosen.pool_word),
-            self.pool.begin.eq(chosen.pool_begin),
-            self.collected.eq(fired & chosen.last & (chosen.groups == 1)),
+            *(target.data[bus].eq(word) for target in (self.key_value, self.pool) for bus, word in enumerate(words)),
+            self.key_value.valid.eq(key_value),
+            self.pool.valid.eq(pool),
+            self.key_value.address.eq(later.key_value),
+            self.pool.first.eq(later.first),
+            self.pool.last.eq(ends & later.pool),
+            self.pool.context.eq(delay(m, context, 2, name="context")),
+            self.pool.word.eq(later.pool_word),
+            self.pool.begin.eq(later.pool_begin),
+            self.collected.eq(ends & later.last_step),
         ]
 
-
-def _places(context) -> list[dict]:
-    """Bank and address of the pixels 0..4 on from the context's: one more place after a line of even width, and back at the ring's end."""
-    places = []
-    for ahead in range(BUSES + 1):
-        wraps = context.column + ahead >= context.width
-        flat = context.bank + ahead + (wraps & ~context.width[0])
-        address = context.address + Mux(flat[3], context.pitch, 0) - Mux(wraps & (context.lines_left == 1), context.ring_words, 0)
-        places.append({"wraps": wraps, "bank": flat[:3], "address": address[:10]})
-    return places
+    def _ring(self, m, group, valid, words):
+        """Bank and address of the group's pixels: one more place after a line of even width, and back at the ring's end. ``valid`` two
+        cycles after the group."""
+        late = data.View(_Group, delay(m, group.as_value(), 1, name="ring_group"))
+        last_line = Signal(reset_less=True)
+        m.d.sync += last_line.eq(group.lines_left == 1)
+        for bus, word in enumerate(words):
+            write = getattr(self, f"ring_{bus}")
+            wraps, near, far = (
+                Signal(bits, name=f"{name}_{bus}", reset_less=True) for name, bits in (("wraps", 1), ("near", 4), ("far", 4))
+            )
+            bank, skip, base = (
+                Signal(shape, name=f"{name}_{bus}", reset_less=True)
+                for name, shape in (("bank", 3), ("skip", late.pitch.shape()), ("base", late.address.shape()))
+            )
+            place = Mux(wraps & ~late.width[0], far, near)
+            m.d.sync += [
+                wraps.eq(group.line_left <= bus),
+                near.eq(group.bank + bus),
+                far.eq(group.bank + bus + 1),
+                bank.eq(place[:3]),
+                skip.eq(Mux(place[3], late.pitch, 0)),
+                base.eq(late.address - Mux(wraps & last_line, late.ring_words, 0)),
+                write.valid.eq(valid[bus]),
+                write.bank.eq(bank),
+                write.address.eq(base + skip),
+                write.data.eq(word),
+            ]

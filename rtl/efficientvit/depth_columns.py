@@ -135,11 +135,11 @@ class DepthColumns(wiring.Component):
         ]
         for lane in range(2):
             place, start = sweep.lanes[lane], self.i.payload.lanes[lane]
-            wraps, skip = Signal(name=f"wraps_{lane}", reset_less=True), Signal.like(self.layer.pitch, name=f"skip_{lane}", reset_less=True)
+            wraps, rewinds = (Signal(name=f"{name}_{lane}", reset_less=True) for name in ("wraps", "rewinds"))
             last_next = Mux(taken, start.row == self.rows - 1, place.row == (self.rows - 2) % self.rows)
             target = Mux(taken, start.target, place.target)
-            onward = Mux(target >= self.layer.region_end, self.layer.rewind, self.layer.pitch)
             with m.If(valid | taken):
-                m.d.sync += [wraps.eq(last_next), skip.eq(Mux(last_next, onward, 0))]
+                m.d.sync += [wraps.eq(last_next), rewinds.eq(target >= self.layer.region_end)]
             with m.If(valid & ~taken):
-                m.d.sync += [place.row.eq(Mux(wraps, 0, place.row + 1)), place.target.eq(place.target + skip)]
+                onward = Mux(rewinds, self.layer.rewind, self.layer.pitch)
+                m.d.sync += [place.row.eq(Mux(wraps, 0, place.row + 1)), place.target.eq(place.target + Mux(wraps, onward, 0))]

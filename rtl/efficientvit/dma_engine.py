@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from amaranth import Module, Mux, ResetInserter, Signal
+from amaranth import Module, Mux, ResetInserter, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
 from rtl.array_steps import Post
-from rtl.bus.axi import BEAT, REQUEST, WRITE_BEAT
+from rtl.bus.axi import BEAT, BEATS_BITS, REQUEST, WRITE_BEAT
 from rtl.efficientvit.isa import PAYLOAD, LoadTarget, Opcode
 from rtl.logit_memory import BANKS, BEAT_ADDRESS_BITS
 from rtl.logit_store import LogitStore
@@ -31,7 +31,7 @@ class DmaEngine(wiring.Component):
     -------
     i : stream of {opcode, payload, post}        windows : bases and byte limits        clear : abandons everything
     o_read, i_beats : to and from the AXI reader        o_write, o_beats, write_done : to and from the AXI writer
-    load : a beat per cycle        logit_address, logits : the logit memory's read port, one cycle
+    load : a beat per cycle, one cycle between LOADs        logit_address, logits : the logit memory's read port, one cycle
     post, done : strobes, ``done`` for END        progress : something moved        error : DmaError, held until clear
     """
 
@@ -63,17 +63,24 @@ class DmaEngine(wiring.Component):
         m.submodules.store = store = LogitStore()
         taken, held, steps, checked = Signal(Instruction), Signal(), Signal(_CHECK_CYCLES), Signal()
         load, stores = data.View(_LOAD, taken.payload[: _LOAD.size]), data.View(_STORE, taken.payload[: _STORE.size])
-        is_load, is_store, is_end = (taken.opcode == code for code in (Opcode.LOAD, Opcode.STORE, Opcode.END))
-        known = Signal()
+        is_load, is_store, is_end, known = Signal(), Signal(), Signal(), Signal()
+        window, offset, beats = Signal(self.windows.result.shape()), Signal(32), Signal(BEATS_BITS)
         m.d.comb += [
             self.i.ready.eq(~held & ~self.error.any()),
-            check.window.eq(Mux(is_store, self.windows.result.as_value(), self.windows.weights.as_value())),
-            check.offset.eq(Mux(is_store, stores.offset, load.offset)),
-            check.beats.eq(Mux(is_store, (stores.items + BANKS - 1) >> 3, load.beats)),
+            check.window.eq(window),
+            check.offset.eq(offset),
+            check.beats.eq(beats),
+        ]
+        m.d.sync += [
+            window.eq(Mux(is_store, self.windows.result.as_value(), self.windows.weights.as_value())),
+            offset.eq(Mux(is_store, stores.offset, load.offset)),
+            beats.eq(Mux(is_store, (stores.items + BANKS - 1) >> 3, load.beats)),
             known.eq(is_store | is_end | (is_load & (load.target <= max(LoadTarget)))),
         ]
         with m.If(self.i.valid & self.i.ready):
             m.d.sync += [taken.eq(self.i.payload), held.eq(1), steps.eq(1)]
+            codes = ((is_load, Opcode.LOAD), (is_store, Opcode.STORE), (is_end, Opcode.END))
+            m.d.sync += [flag.eq(self.i.payload.opcode == code) for flag, code in codes]
         with m.Else():
             m.d.sync += steps.eq(steps << 1)
         with m.If(steps[-1]):
@@ -110,13 +117,13 @@ class DmaEngine(wiring.Component):
 
     def _deliver(self, m, jobs):
         """Beats of the oldest LOAD to its target. Returns whether none is left."""
-        job, left, address, active = Signal(_Job), Signal(16), Signal(16), Signal()
+        job, left, address, active = Signal(_Job), Signal(signed(17)), Signal(16), Signal()  # left: beats, less two
         take, ends = Signal(), Signal()
         m.d.comb += [
-            jobs.r_en.eq(~active | ends),
+            jobs.r_en.eq(~active),
             self.i_beats.ready.eq(active),
             take.eq(active & self.i_beats.valid),
-            ends.eq(take & (left == 1)),
+            ends.eq(take & left[-1]),
         ]
         m.d.sync += [
             self.load.valid.eq(take),
@@ -132,7 +139,7 @@ class DmaEngine(wiring.Component):
             m.d.sync += active.eq(0)
         with m.If(jobs.r_en & jobs.r_rdy):
             following = data.View(_Job, jobs.r_data)
-            m.d.sync += [job.eq(following), active.eq(1), left.eq(following.beats), address.eq(following.address)]
+            m.d.sync += [job.eq(following), active.eq(1), left.eq(following.beats - 2), address.eq(following.address)]
         quiet = Signal()
         m.d.sync += quiet.eq(~active & ~jobs.r_rdy & (jobs.level == 0) & ~self.o_read.valid)
         return quiet

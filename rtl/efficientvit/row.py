@@ -6,7 +6,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from rtl.efficientvit.config import EfficientVitMachine
-from rtl.efficientvit.isa import WORD_CHANNELS
+from rtl.efficientvit.isa import PAIRS, WORD_CHANNELS
 from rtl.efficientvit.row_bus import ADDRESS_BITS, ROW_BITS, DepthLane, RowBus, WindowLane
 from rtl.efficientvit.row_timing import RowTiming
 from rtl.units.code_quotient import EXPONENT_BITS
@@ -79,7 +79,7 @@ class Row(wiring.Component):
         read, write = memory.read_port(), memory.write_port(granularity=HALF_BITS)
         m.d.comb += [read.addr.eq(bus.address), read.en.eq(bus.read)]
         self._multiply(m, matmul, bus, read.data)
-        shortcuts = self._shortcuts(m, bus, read.data)
+        shortcuts = self._shortcuts(m, bus, read.data, units.timing.shortcut_wait)
         for lane in range(2):
             self._requantize(m, units, lane, requantizers[lane], getattr(matmul, f"o_{lane}"), bus, shortcuts[lane])
         word = self._gather(m, requantizers, bus)
@@ -95,12 +95,16 @@ class Row(wiring.Component):
         return self.o_bus
 
     def _multiply(self, m, matmul, bus, word):
+        """Rectified codes are less 128, or 0: by the registers' reset, which costs a LUT per code and not one per bit."""
         operand = Signal(WORD_BITS, reset_less=True)
         with m.If(bus.operand_load):
+            m.d.sync += operand.eq(word)
             for channel in range(WORD_CHANNELS):
-                code = word.word_select(channel, 8)
-                rectified = Cat(code[:7] & code[7].replicate(7), 0)
-                m.d.sync += operand.word_select(channel, 8).eq(Mux(bus.rectify, rectified, code))
+                code, rectified = word.word_select(channel, 8), operand.word_select(channel, 8)
+                with m.If(bus.rectify):
+                    m.d.sync += rectified[7].eq(0)
+                with m.If(bus.rectify & ~code[7]):
+                    m.d.sync += rectified[:7].eq(0)
         m.d.comb += [
             matmul.codes.eq(operand),
             matmul.weights_0.eq(bus.weights_0),
@@ -109,24 +113,23 @@ class Row(wiring.Component):
             matmul.last.eq(bus.last),
         ]
 
-    def _shortcuts(self, m, bus, word):
-        """Code less zero of the shortcut of each channel of the pair. Two words wait in turn while a third one is in use."""
-        waiting = [Signal(WORD_BITS, name=f"shortcut_{turn}", reset_less=True) for turn in range(2)]
-        loaded, taken = Signal(), Signal()
-        halves = [Signal(HALF_BITS, name=f"shortcut_half_{half}", reset_less=True) for half in range(2)]
-        values = [Signal(9, name=f"shortcut_value_{half}", reset_less=True) for half in range(2)]
-        for turn in range(2):
-            with m.If(bus.shortcut_load & (loaded == turn)):
-                m.d.sync += waiting[turn].eq(word)
-        m.d.sync += [loaded.eq(loaded ^ bus.shortcut_load), taken.eq(taken ^ bus.shortcut_take)]
-        for half, value in enumerate(values):
-            part = slice(half * HALF_BITS, (half + 1) * HALF_BITS)
-            with m.If(bus.shortcut_take):
-                m.d.sync += halves[half].eq(Mux(taken, waiting[1][part], waiting[0][part]))
-            with m.Elif(bus.shortcut_next):
-                m.d.sync += halves[half].eq(halves[half] >> 8)
-            m.d.sync += value.eq(halves[half][:8] - bus.constants.shortcut_zero)
-        return [value.as_signed() for value in values]
+    def _shortcuts(self, m, bus, word, wait):
+        """Code less zero of the shortcut of each channel of the pair. One word is kept: its pairs are chosen as their products come, and
+        wait, two codes each, in shift registers."""
+        kept = Signal(WORD_BITS, name="shortcut_word", reset_less=True)
+        with m.If(bus.shortcut_load):
+            m.d.sync += kept.eq(word)
+        values = []
+        for half in range(2):
+            codes = [kept.word_select(half * PAIRS + pair, 8) for pair in range(PAIRS)]
+            fours = [Signal(8, name=f"shortcut_{half}_{group}", reset_less=True) for group in range(PAIRS // 4)]
+            code, value = (Signal(bits, name=f"shortcut_{name}_{half}", reset_less=True) for bits, name in ((8, "code"), (9, "value")))
+            m.d.sync += [four.eq(Array(codes[4 * group : 4 * group + 4])[bus.shortcut_low]) for group, four in enumerate(fours)]
+            m.d.sync += code.eq(Array(fours)[bus.shortcut_high])
+            late = delay(m, code, wait, name=f"shortcut_late_{half}")
+            m.d.sync += value.eq(late - bus.constants.shortcut_zero)
+            values.append(value.as_signed())
+        return values
 
     def _requantize(self, m, units, lane, requantize, total, bus, shortcut):
         """A sum is a result, or a divisor whose exponent is kept for the results of its word."""
@@ -144,7 +147,7 @@ class Row(wiring.Component):
             write.en.eq(bus.exponent_write),
             write.data.eq(delay(m, exponent.o.payload, units.timing.exponent_wait, name=f"exponent_{lane}")),
             read.addr.eq(bus.exponent_read),
-            requantize.exponent.eq(read.data),
+            requantize.exponent.eq(delay(m, read.data, 1, name=f"exponent_{lane}_kept")),
             requantize.shortcut.eq(shortcut),
             *(getattr(requantize, name).eq(parameter[name]) for name in parameter.shape().members),
             *(getattr(requantize, name).eq(bus.constants[name]) for name in bus.constants.shape().members if name != "shortcut_zero"),
@@ -159,7 +162,7 @@ class Row(wiring.Component):
                 m.d.sync += half.eq(Cat(half[8:], result.payload[:8], Const(0, 8 - len(result.payload))))
         word = Cat(halves)
         collected = Signal(WORD_BITS, reset_less=True)
-        m.d.sync += collected.eq(Mux(bus.word_collect & bus.word, word, self.i_collect))
+        m.d.sync += collected.eq(Mux(bus.word_collect, word, self.i_collect))
         m.d.comb += [
             self.o_collect.eq(collected),
             self.result.valid.eq(results[0].valid),
@@ -168,26 +171,24 @@ class Row(wiring.Component):
         return word
 
     def _write(self, m, port, bus, word):
-        """The write port's four users: the row's own word, the two lanes of the depthwise engine, the window."""
-        arrivals = []
-        own = (bus.word & bus.word_write, bus.word_address, Const(3, 2), word)
+        """The write port's four users: the row's own word, at once; the two lanes of the depthwise engine and the window wait."""
         depths = [
             (lane.valid & (lane.row == self.index), lane.address, Cat(~lane.half, lane.half), Cat(lane.data, lane.data))
             for lane in (self.o_depth_a, self.o_depth_b)
         ]
         window = (self.o_window.valid & (self.o_window.row == self.index), self.o_window.address, Const(3, 2), self.o_window.data)
-        granted = Const(0, 1)
-        for number, (valid, address, halves, value) in enumerate((own, *depths, window)):
+        chosen, own = Signal(_Write, name="chosen", reset_less=True), Signal(_Write)
+        m.d.comb += [own.valid.eq(bus.word_write), own.address.eq(bus.word_address), own.halves.eq(3), own.data.eq(word)]
+        waiting, taken = [], bus.word_write
+        for number, (valid, address, halves, value) in enumerate((*depths, window)):
             held = Signal(_Write, name=f"held_{number}", reset_less=True)
-            grant = held.valid & ~granted
             with m.If(valid):
                 m.d.sync += [held.address.eq(address), held.halves.eq(halves), held.data.eq(value)]
-            m.d.sync += held.valid.eq(valid | (held.valid & ~grant))
-            arrivals.append((grant, held))
-            granted = granted | held.valid
-        chosen = Signal(_Write, name="chosen", reset_less=True)
-        which = Mux(arrivals[0][0], 0, Mux(arrivals[1][0], 1, Mux(arrivals[2][0], 2, 3)))
-        m.d.sync += chosen.eq(Array([held.as_value() for _, held in arrivals])[which])
+            m.d.sync += held.valid.eq(valid | (held.valid & taken))
+            taken |= held.valid
+            waiting.append(held)
+        which = Mux(bus.word_write, 0, Mux(waiting[0].valid, 1, Mux(waiting[1].valid, 2, 3)))
+        m.d.sync += chosen.eq(Array([own.as_value(), *(held.as_value() for held in waiting)])[which])
         m.d.comb += [
             port.addr.eq(chosen.address),
             port.data.eq(chosen.data),

@@ -57,13 +57,12 @@ RowBus = data.StructLayout(
         "exponent_write": 1,
         "exponent_slot": 4,
         "exponent_read": 4,
-        "shortcut_take": 1,  # the word that was loaded becomes the one in use
-        "shortcut_next": 1,  # its next pair
+        "shortcut_low": 2,  # the product's pair, its two low bits
+        "shortcut_high": 2,
         "parameter_0": Parameter,
         "parameter_1": Parameter,
         "constants": Constants,
-        "word": 1,  # the word is complete
-        "word_write": 1,
+        "word_write": 1,  # the word is complete
         "word_address": ADDRESS_BITS,
         "word_collect": 1,
     }

@@ -68,7 +68,6 @@ class RowFeeder(wiring.Component):
 
     def _controls(self, m):
         i, bus, timing = self.i, self.bus, self.timing
-        result = i.last & ~i.divisor
         fields = {
             "read": (i.read | i.shortcut_read, 0),
             "address": (i.address, 0),
@@ -82,12 +81,11 @@ class RowFeeder(wiring.Component):
             "exponent_write": (i.last & i.divisor, timing.exponent_write),
             "exponent_slot": (i.slot, timing.exponent_write),
             "exponent_read": (i.slot, timing.exponent_read),
-            "shortcut_take": (result & i.word_begins & i.shortcut_enable, timing.shortcut_take),
-            "shortcut_next": (result, timing.shortcut_next),
-            "word": (i.word, timing.word),
-            "word_write": (i.write, timing.word),
+            "shortcut_low": (i.pair[:2], timing.shortcut_low),
+            "shortcut_high": (i.pair[2:], timing.shortcut_high),
+            "word_write": (i.word & i.write, timing.word),
             "word_address": (i.target, timing.word),
-            "word_collect": (i.emission.ring | i.emission.attention | i.emission.pool, timing.word),
+            "word_collect": (i.word & (i.emission.ring | i.emission.attention | i.emission.pool), timing.word),
         }
         for name, (value, offset) in fields.items():
             m.d.comb += bus[name].eq(self._later(m, value, BASE + offset, name))

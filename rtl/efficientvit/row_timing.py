@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from rtl.efficientvit.isa import PAIRS
 from rtl.efficientvit.row_bus import Parameter
 from rtl.units.code_requantize import CodeRequantizeConfig
 from rtl.units.int8_matmul import Int8MatmulConfig
@@ -27,18 +26,21 @@ class RowTiming:
             for name in ("hardswish", "fraction", "shortcut_enable", "quotient", "zero", "low")
         }
         shortcut = self.sum + requantize.offsets["shortcut"]
-        self.constants["shortcut_zero"] = self.shortcut_next = shortcut - 1
-        self.shortcut_take = shortcut - 2
+        self.constants["shortcut_zero"] = shortcut - 1
+        # A word's first pair is read here while the next one begins, and with it the word of shortcuts; with one word of input the next
+        # word of shortcuts follows right behind the last pair.
+        self.shortcut_low = self.operand_load + 2
+        self.shortcut_high = self.shortcut_low + 1
+        self.shortcut_wait = self.constants["shortcut_zero"] - self.shortcut_high - 1
         self.exponent_low = self.sum + Log2Exponent.OFFSETS["low"]
         # The next step's divisors follow this one's last dividend: they may not replace exponents that are still read.
-        self.exponent_write = self.exponent_read = self.sum + requantize.offsets["exponent"]
+        self.exponent_write = self.exponent_read = self.sum + requantize.offsets["exponent"] - 1
         self.exponent_wait = self.exponent_write - self.sum - Log2Exponent.latency
         self.result = self.sum + requantize.latency
         self.word = self.result + 1
-        # A row keeps two words of shortcuts: one more may be loaded only when the first of them is in use.
-        assert self.shortcut_take < 2 * PAIRS + self.operand_load
 
     @property
     def settle(self) -> int:
-        """From a word's last product until whoever comes later on the same row reads it: its register, and up to three others before it."""
+        """From a word's last product until whoever comes later on the same row reads it: it is in the memory two cycles after it is
+        complete, a lane's word up to three later."""
         return self.word + 6

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth import Cat, Const, Module, Mux, Signal, unsigned
+from amaranth import Cat, Const, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -46,6 +46,7 @@ class WindowFormer(wiring.Component):
     Timing
     ------
     A window per cycle; a line of them begins when the lines under it have come. Lines arrive at 4 columns per cycle.
+    From a read of the lines to its window on ``o``: 3 cycles.
     """
 
     def __init__(self, config: EfficientVitMachine):
@@ -71,13 +72,17 @@ class WindowFormer(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        line, written = Signal(range(self.config.image_size)), Signal(range(self.config.image_size + 1))  # of output; of input, complete
+        # of output; of input; lines that are kept, and one: LINES says that there is no room, by a bit of its own
+        line, written, ahead = Signal(2), Signal(range(LINES)), Signal(range(LINES + 1), init=1)
         writes = self._banks(m)
-        begins = Signal()
+        begins, group_valid, complete, read = Signal(), Signal(), Signal(), Signal()
         m.d.comb += begins.eq(self.start & self.job.first)
-        group_valid, group = self._groups_of(m, begins, (written < 2 * line + LINES - 1))
-        self._fill(m, begins, group_valid, group, written, writes)
-        self._read(m, line, written)
+        group = self._groups_of(m, begins, ~ahead[-1], group_valid)
+        self._fill(m, begins, group_valid, group, written, complete, writes)
+        self._read(m, line, ahead, read)
+        m.d.sync += ahead.eq(ahead + complete - (read << 1))
+        with m.If(begins | self.clear):
+            m.d.sync += ahead.eq(1)
         return m
 
     def _banks(self, m):
@@ -89,54 +94,48 @@ class WindowFormer(wiring.Component):
             self._reads.append(memory.read_port())
         return writes
 
-    def _groups_of(self, m, begins, room):
-        """Cuts beats into groups of columns."""
-        size = self._group_bytes
-        limit = BEAT_BYTES + size - COLUMNS
-        held, count = Signal(8 * (limit + COLUMNS)), Signal(range(limit + COLUMNS + 1))
-        emit, rest = Signal(), Signal(range(limit + 1))
-        take = Signal()
-        remaining = Signal.like(held)
-        m.d.comb += [
-            emit.eq((count >= size) & room),
-            rest.eq(count - Mux(emit, size, 0)),
-            remaining.eq(Mux(emit, held >> 8 * size, held)),
-            self.i_beats.ready.eq(rest < size),
-            take.eq(self.i_beats.ready & self.i_beats.valid),
-        ]
-        shifted = Signal.like(held)
-        with m.Switch(rest):
-            for bytes_left in range(0, size, COLUMNS):
-                with m.Case(bytes_left):
-                    m.d.comb += shifted.eq(Cat(remaining[: 8 * bytes_left], self.i_beats.payload.data))
-            with m.Default():
-                m.d.comb += shifted.eq(remaining)
-        m.d.sync += [held.eq(Mux(take, shifted, remaining)), count.eq(rest + Mux(take, BEAT_BYTES, 0))]
+    def _groups_of(self, m, begins, room, valid):
+        """Cuts beats into groups of columns. What is left of a beat waits: ``left`` units of a column of one channel each."""
+        units, beat = self.config.channels, self.i_beats.payload.data
+        left, held = Signal(2), Signal(8 * (BEAT_BYTES - COLUMNS), reset_less=True)
+        group = Signal(8 * self._group_bytes)
+        takes = Signal()
+        m.d.comb += [self.i_beats.ready.eq(room & takes), valid.eq(room & (self.i_beats.valid | ~takes))]
+        with m.Switch(left):
+            for count in range(BEAT_BYTES // COLUMNS):
+                with m.Case(count):
+                    known = Cat(held[: 8 * COLUMNS * count], *([beat] if count < units else []))
+                    m.d.comb += [takes.eq(count < units), group.eq(known[: len(group)])]
+                    with m.If(valid):
+                        m.d.sync += [left.eq(len(known) // (8 * COLUMNS) - units), held.eq(known[len(group) :])]
         with m.If(self.clear | begins):
-            m.d.sync += count.eq(0)
-        return emit, held[: 8 * size]
+            m.d.sync += left.eq(0)
+        return group
 
-    def _fill(self, m, begins, valid, group, written, writes):
-        place = Signal(range(self._groups))
+    def _fill(self, m, begins, valid, group, written, complete, writes):
+        place, last = Signal(range(self._groups)), self._groups - 1
         for bank, port in enumerate(writes):
             m.d.comb += [
                 port.addr.eq(place + Mux(written[2], self._groups, 0)),
                 port.data.eq(group),
                 port.en.eq(valid & (written[:2] == bank)),
             ]
+        m.d.comb += complete.eq(valid & (place == last))
         with m.If(valid):
-            m.d.sync += place.eq(place + 1)
-            with m.If(place == self._groups - 1):
-                m.d.sync += [place.eq(0), written.eq(written + 1)]
+            m.d.sync += place.eq(Mux(place == last, 0, place + 1))
+        with m.If(complete):
+            m.d.sync += written.eq(written + 1)
         with m.If(begins | self.clear):
             m.d.sync += [place.eq(0), written.eq(0)]
 
-    def _read(self, m, line, written):
-        """Steps over a line's groups, two cycles each, when its lines are there."""
-        left, running, group, second = Signal(9), Signal(), Signal(range(self._groups)), Signal()
+    def _read(self, m, line, ahead, read):
+        """Steps over a line's groups, two cycles each, when its lines are there: two more than were read before."""
+        left = Signal(signed(10), init=-1)  # lines, less one
+        running, group, second, last, top = Signal(), Signal(range(self._groups)), Signal(), Signal(), Signal()
         lane = Signal(WindowLane)
         pads = Signal(data.ArrayLayout(8, 3))
-        ends_line = running & second & (group == self._groups - 1)
+        m.d.comb += read.eq(running & second & last)
+        m.d.sync += last.eq(group == self._groups - 1)
         for bank, port in enumerate(self._reads):
             # Of lines 2y - 1, 2y and 2y + 1 bank 3 holds the first if y is even, the last if it is odd.
             half = Mux(line[0], line[1], ~line[1]) if bank == 3 else line[1]
@@ -145,27 +144,26 @@ class WindowFormer(wiring.Component):
             m.d.sync += second.eq(~second)
             with m.If(second):
                 m.d.sync += group.eq(group + 1)
-        with m.If(ends_line):
-            m.d.sync += [group.eq(0), running.eq(0), line.eq(line + 1), left.eq(left - 1)]
-        with m.Elif((left != 0) & ~running & (written > 2 * line + 1)):
+        with m.If(read):
+            m.d.sync += [group.eq(0), running.eq(0), top.eq(0), line.eq(line + 1), left.eq(left - 1)]
+        with m.Elif(~left[-1] & ~running & (ahead > 2)):
             m.d.sync += running.eq(1)
         with m.If(self.start):
-            m.d.sync += [left.eq(self.job.lines), pads.eq(self.job.pads), lane.row.eq(self.job.row), lane.address.eq(self.job.address)]
+            m.d.sync += [left.eq(self.job.lines - 1), pads.eq(self.job.pads)]
             with m.If(self.job.first):
-                m.d.sync += line.eq(0)
+                m.d.sync += [line.eq(0), top.eq(1)]
         with m.If(self.clear):
-            m.d.sync += [left.eq(0), running.eq(0), second.eq(0), group.eq(0), line.eq(0)]
-        busy = self._emit(m, lane, pads, running, second, group == 0, line)
-        m.d.comb += self.idle.eq((left == 0) & ~busy)
+            m.d.sync += [left.eq(-1), running.eq(0), second.eq(0), group.eq(0), line.eq(0)]
+        busy = self._emit(m, lane, pads, running, second, group == 0, line[0], top)
+        m.d.comb += self.idle.eq(left[-1] & ~busy)
 
-    def _emit(self, m, lane, pads, running, second, at_left, line):
+    def _emit(self, m, lane, pads, running, second, at_left, odd, top):
         """Windows from what was read the cycle before. Returns whether one is still on its way."""
         channels = self.config.channels
         pad = Cat(pads[channel] for channel in range(channels))
-        odd, top = delay(m, line[0], 1, name="odd"), delay(m, line == 0, 1, name="top")
-        valid, phase, left_edge = (
-            delay(m, value, 1, name=name, reset=True) for value, name in ((running, "valid"), (second, "phase"), (at_left, "edge"))
-        )
+        odd, top = delay(m, odd, 1, name="odd"), delay(m, top, 1, name="top")
+        read, valid = delay(m, running, 1, name="read", reset=True), delay(m, running, 2, name="valid", reset=True)
+        phase, left_edge = (delay(m, value, 2, name=name) for value, name in ((second, "phase"), (at_left, "edge")))
         banks = [port.data for port in self._reads]
         lines = [
             Mux(top, pad.replicate(COLUMNS), Mux(odd, banks[1], banks[3])),
@@ -173,7 +171,8 @@ class WindowFormer(wiring.Component):
             Mux(odd, banks[3], banks[1]),
         ]
         windows = []
-        for number, columns in enumerate(lines):
+        for number, line in enumerate(lines):
+            columns = delay(m, line, 1, name=f"columns_{number}")
             column = [columns[8 * channels * index : 8 * channels * (index + 1)] for index in range(COLUMNS)]
             before = Signal(8 * channels, name=f"before_{number}", reset_less=True)
             with m.If(valid & phase):
@@ -187,11 +186,17 @@ class WindowFormer(wiring.Component):
             self.o.address.eq(lane.address),
             self.o.data.eq(Cat(window, Const(0, 8 * WINDOW_BYTES - len(window)))),
         ]
+        self._place(m, lane, valid)
+        return read | valid | self.o.valid
+
+    def _place(self, m, lane, valid):
+        """The next window's row, and its address: another one only after as many windows as there are rows."""
+        last, wraps, onward = Signal(reset_less=True), Signal(reset_less=True), Signal.like(lane.address, reset_less=True)
+        rows = self.config.rows
+        m.d.sync += [wraps.eq(lane.address == self.job.region_end), onward.eq(Mux(wraps, self.job.region, lane.address + 1))]
         with m.If(valid):
-            m.d.sync += lane.row.eq(lane.row + 1)
-            with m.If(lane.row == self.config.rows - 1):
-                m.d.sync += [
-                    lane.row.eq(0),
-                    lane.address.eq(Mux(lane.address == self.job.region_end, self.job.region, lane.address + 1)),
-                ]
-        return valid | self.o.valid
+            m.d.sync += [lane.row.eq(Mux(last, 0, lane.row + 1)), last.eq(lane.row == rows - 2)]
+            with m.If(last):
+                m.d.sync += lane.address.eq(onward)
+        with m.If(self.start):
+            m.d.sync += [lane.row.eq(self.job.row), last.eq(self.job.row == rows - 1), lane.address.eq(self.job.address)]
