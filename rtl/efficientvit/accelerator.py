@@ -91,6 +91,7 @@ def attend_config(config: EfficientVitMachine) -> AttendConfig:
         bits=config.bits,
         key_value_depth=config.key_value_depth,
         state_depth=config.state_depth,
+        multipliers="lut",  # 64 slices that the rows need
         technology=config.technology,
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth import Array, Cat, Module, Mux, Signal, signed
+from amaranth import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -177,15 +177,14 @@ class Collector(wiring.Component):
         their steps from bank to bank."""
         fires = Cat(walk.fires for walk in walks)
         group, fired, context = Signal(_Group, reset_less=True), Signal(), Signal(range(CONTEXTS))
-        which = Mux(fires[0], 0, Mux(fires[1], 1, 2))
-        m.d.sync += [group.eq(Array([walk.o.as_value() for walk in walks])[which]), fired.eq(fires.any()), context.eq(which)]
-        valid = Signal(BUSES)
-        m.d.comb += valid.eq(Cat(fired & (group.pixels > bus) for bus in range(BUSES)))
-        self._ring(m, group, delay(m, Mux(group.ring, valid, 0), 2, name="ring_valid", reset=True), words)
-        key_value, pool = (
-            delay(m, Mux(enable, valid, 0), 2, name=name, reset=True)
-            for name, enable in (("attended", group.attention), ("pooled", group.pool))
+        firing = [walk.o.as_value() & walk.fires.replicate(_Group.size) for walk in walks]  # one at most
+        m.d.sync += [group.eq(firing[0] | firing[1] | firing[2]), fired.eq(fires.any()), context.eq(fires[1:])]
+        valid = delay(m, Cat(fired & (group.pixels > bus) for bus in range(BUSES)), 1, name="valid", reset=True)
+        ring, key_value, pool = (
+            delay(m, valid & delay(m, enable, 1, name=f"{name}_enable").replicate(BUSES), 1, name=name, reset=True)
+            for name, enable in (("ring_valid", group.ring), ("attended", group.attention), ("pooled", group.pool))
         )
+        self._ring(m, group, ring, words)
         later = data.View(_Group, delay(m, group.as_value(), 2, name="group"))
         ends = delay(m, fired & group.last, 2, name="ends", reset=True)
         m.d.sync += [

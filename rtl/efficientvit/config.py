@@ -34,7 +34,7 @@ class EfficientVitMachine:
     memory_words: int = 512
     weight_words: int = 8192
     parameter_words: int = 2048
-    ring_depth: int = 512
+    ring_depth: int = 1024
     key_value_depth: int = 512
     state_depth: int = 512
     technology: object = generic

@@ -17,8 +17,6 @@ SMALL_IMAGE, SMALL_ROWS, ROWS = 32, 16, 49
 LARGE_IMAGE, WIDE_STEM, LARGE_MEMORY_WORDS = 224, 16, 1024
 #: The state memory must hold both scales of an attention.
 STATE_DEPTH, LARGE_STATE_DEPTH = 512, 1024
-#: The expansion ring, by what its banks must hold of eight lines.
-RING_DEPTH, LARGE_RING_DEPTH = 512, 1024
 
 
 def preset(graph: EfficientVitGraph, *, rows: int | None = None, technology: str = "generic") -> EfficientVitMachine:
@@ -38,19 +36,13 @@ def preset(graph: EfficientVitGraph, *, rows: int | None = None, technology: str
         image_size=image.height, channels=image.channels, classes=graph.tensors[LOGITS].channels, bits=graph.bits,
         rows=rows if rows is not None else SMALL_ROWS if image.height <= SMALL_IMAGE else ROWS,
         technology=TECHNOLOGIES[technology],
-        ring_depth=RING_DEPTH if _eight_lines(graph) <= RING_DEPTH else LARGE_RING_DEPTH, **larger,
+        **larger,
     )  # fmt: skip
 
 
 def _state_words(graph: EfficientVitGraph, attention: LinearAttention) -> int:
     """Of one scale: divisors, then dividends per word of q."""
     return PAIRS * (1 + graph.tensors[attention.target].channels // len(attention.scales) // WORD_CHANNELS)
-
-
-def _eight_lines(graph: EfficientVitGraph) -> int:
-    """Words that eight whole lines of a depthwise layer's input take in each of the ring's eight banks, at most."""
-    sources = [graph.tensors[op.source] for op in graph.operators if isinstance(op, Convolution) and op.depthwise]
-    return max(((tensor.width | 1) * -(-tensor.channels // WORD_CHANNELS) for tensor in sources), default=0)
 
 
 def check_bits(bits: int) -> None:
