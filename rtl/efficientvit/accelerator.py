@@ -21,7 +21,7 @@ from rtl.efficientvit.depth_engine import DepthEngineConfig
 from rtl.efficientvit.dma_engine import DmaEngine
 from rtl.efficientvit.expansion_ring import ExpansionRingConfig
 from rtl.efficientvit.head_engine import HeadEngineConfig
-from rtl.efficientvit.isa import PAYLOAD, Counter, Instruction, LoadTarget, Opcode
+from rtl.efficientvit.isa import HEAD_BUFFER, PAYLOAD, Counter, Instruction, LoadTarget, Opcode
 from rtl.efficientvit.row import Row, RowUnits, row_members
 from rtl.efficientvit.row_feeder import BANK_MODULE, RowFeeder
 from rtl.efficientvit.weight_bank import WeightBank
@@ -42,8 +42,6 @@ KEPT_MODULES = (ROW_MODULE, BANK_MODULE, CHANNEL_MODULE)
 DEPTH_TRACE = 16
 #: From an engine's `done` until its results are where instructions that wait for them look: lanes to a row's memory.
 _DEPTH_SETTLE = 8
-#: Bit of a weight address that names the head's buffer.
-HEAD_BUFFER = 15
 
 
 class TraceState(amaranth_enum.Enum, shape=unsigned(3)):

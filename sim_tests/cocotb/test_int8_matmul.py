@@ -3,9 +3,9 @@
 import pytest
 
 from rtl.errors import InputError
+from rtl.flow.plain_shell import PlainShell
 from rtl.units.int8_matmul import Int8MatmulConfig
 from sim_tests.cocotb.runner import run_bench
-from sim_tests.units.shells import AlwaysReadyShell
 
 BENCH = "sim_tests.cocotb.bench_int8_matmul"
 
@@ -14,7 +14,7 @@ def check(inputs: int, simulator: str | None = None) -> None:
     config = Int8MatmulConfig(inputs=inputs)
     stagger = {"weights_0": config.stagger, "weights_1": config.stagger, "codes": (0,) * inputs}
     parameters = {"inputs": inputs, "offsets": config.offsets, "latency": config.latency, "stagger": stagger}
-    run_bench(AlwaysReadyShell(config.build()), module=BENCH, parameters=parameters, name="int8_matmul", simulator=simulator)
+    run_bench(PlainShell(config.build()), module=BENCH, parameters=parameters, name="int8_matmul", simulator=simulator)
 
 
 @pytest.mark.parametrize("inputs", [1, 8, 22, 32])

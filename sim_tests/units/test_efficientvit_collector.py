@@ -12,7 +12,7 @@ from rtl.efficientvit.array_sequencer import Emission
 from rtl.efficientvit.collector import CONTEXTS, GROUP_INTERVAL, Collector
 from rtl.efficientvit.config import BUSES, EfficientVitMachine
 from rtl.efficientvit.expansion_ring import pitch, place
-from rtl.efficientvit.program.expand import ENDLESS, Band
+from rtl.efficientvit.program.ring import ENDLESS, Band
 
 GRID = 16
 #: A word of results: number, pass and row of it tell what it is.
