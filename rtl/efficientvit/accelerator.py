@@ -152,7 +152,7 @@ class EfficientVitAccelerator(wiring.Component):
         windows, sequencer = WindowInput(config), ArraySequencer()
         depth = depth_config(config).build()
         attend = AttendEngine(attend_config(config))
-        head = HeadEngineConfig(classes=config.classes, technology=config.technology).build()
+        head = HeadEngineConfig(classes=config.classes, bits=config.bits, technology=config.technology).build()
         ring = ExpansionRingConfig(bits=config.bits, depth=config.ring_depth).build()
         feeder, collector = RowFeeder(config, timing), Collector(config)
         engines = {
@@ -337,10 +337,9 @@ class EfficientVitAccelerator(wiring.Component):
     def _trace(self, m, dispatcher, sequencer, depth):
         lanes = (depth.lane_0, depth.lane_1)
         for channel in range(DEPTH_TRACE):
-            values = [Cat(lane.data.as_value())[channel * 8 : channel * 8 + 8] for lane in lanes]
             m.d.comb += [
                 self.trace_attention_valid[channel].eq(lanes[0].valid),
-                self.trace_attention_value.word_select(channel, 16).eq(Cat(values)),
+                *(self.trace_attention_value.word_select(2 * channel + line, 8).eq(lane.data[channel]) for line, lane in enumerate(lanes)),
             ]
         blocked = dispatcher.blocked_1
         state = Signal(TraceState)

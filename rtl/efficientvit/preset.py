@@ -47,8 +47,8 @@ def _state_words(graph: EfficientVitGraph, attention: LinearAttention) -> int:
 
 def check_bits(bits: int) -> None:
     """Raises InputError for a precision that no machine has: ahead of a graph that takes long to make."""
-    if bits != 8:
-        raise InputError(f"--bits must be 8 for EfficientViT: {bits} is not done yet; use 8")
+    if not 4 <= bits <= 8:
+        raise InputError(f"--bits must be 4..8 for EfficientViT: {bits} is not; choose 8, 6 or 4")
 
 
 def described(config: EfficientVitMachine) -> str:

@@ -27,15 +27,15 @@ IMAGES = 3
 
 
 @functools.cache
-def graph() -> EfficientVitGraph:
-    return load_graph_and_metadata("efficientvit_micro", 8, "random:0")[0]
+def graph(bits: int = 8) -> EfficientVitGraph:
+    return load_graph_and_metadata("efficientvit_micro", bits, "random:0")[0]
 
 
 @functools.cache
-def program() -> CompiledProgram:
+def program(bits: int = 8) -> CompiledProgram:
     """A small weight memory, so that tiles replace each other."""
-    config = EfficientVitMachine(image_size=28, channels=1, classes=10, rows=16, weight_words=1024, parameter_words=256)
-    return compile_graph(graph(), config, images=IMAGES)
+    config = EfficientVitMachine(image_size=28, channels=1, classes=10, rows=16, bits=bits, weight_words=1024, parameter_words=256)
+    return compile_graph(graph(bits), config, images=IMAGES)
 
 
 class Run:
@@ -209,6 +209,18 @@ def test_heads_that_do_not_fill_words_are_refused(heads, head_dim):
 @pytest.mark.parametrize(("heads", "head_dim"), [(4, 16), (3, 32)])
 def test_attention_order_has_every_channel_once(heads, head_dim):
     assert sorted(attention_order(3 * heads * head_dim, head_dim)) == list(range(3 * heads * head_dim))
+
+
+@pytest.mark.parametrize("bits", [4, 6])
+def test_fewer_bits_change_constants_alone(bits):
+    """Codes in instructions are of so many bits, as the machine takes them; the tasks and their order are those of 8 bits."""
+    narrow, wide = program(bits), program()
+    places = [[(task.opcode, task.name, task.image) for task in compiled.plan.order[Engine.ARRAY]] for compiled in (narrow, wide)]
+    assert places[0] == places[1] and len(narrow.weights) == len(wide.weights) and narrow.image_bytes == wide.image_bytes
+    fields = {"zero", "pad", "shortcut_zero", "pad_0", "pad_1", "pad_2"}
+    for compiled, least, most in ((narrow, 1 << bits - 1, 1 << bits), (wide, 128, 256)):
+        codes = [i.payload[name] for i in compiled.instructions for name in fields & i.payload.keys()]
+        assert least <= max(codes) < most
 
 
 def test_the_program_is_the_same_every_time():

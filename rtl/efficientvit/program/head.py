@@ -77,7 +77,7 @@ class HeadTasks:
         source = self.graph.tensors[operator.source]
         words, pairs = words_of(weight.shape[1]), -(-len(weight) // 2)
         normed = any(isinstance(other, LayerNorm) and other.target == operator.source for other in self.graph.operators)
-        packed, beats = pack_weights(weight), pack_linear(operator.requantizer, weight, int(source.zero))
+        packed, beats = pack_weights(weight), pack_linear(operator.requantizer, weight, int(source.zero), self.graph.bits)
         step = max(1, LINEAR_WORDS // words)
         logits = operator.target == LOGITS
         tasks = []
