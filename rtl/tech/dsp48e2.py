@@ -62,13 +62,18 @@ def cascade_latency(lanes):
     return SLICE_LATENCY + lanes - 1
 
 
+def tree_levels(terms):
+    """Levels, and cycles, of `add_tree`."""
+    levels = 0
+    while 3**levels < terms:
+        levels += 1
+    return levels
+
+
 def product_latency(lanes):
     """Cycles of a `PairProduct`: its longest cascade, then one per level of ternary adders."""
     lengths = cascade_lengths(lanes)
-    levels = 0
-    while 3**levels < len(lengths):
-        levels += 1
-    return cascade_latency(lengths[0]) + levels
+    return cascade_latency(lengths[0]) + tree_levels(len(lengths))
 
 
 def product_stagger(lanes):
@@ -248,7 +253,7 @@ class MultiplyAdd(wiring.Component):
         return m
 
 
-class _PairUnit(wiring.Component):
+class PairUnit(wiring.Component):
     """Ports and parameters of `PairCascade` and `PairProduct`."""
 
     def __init__(self, lanes, technology=generic, *, x_staggered=False, y_staggered=False):
@@ -268,7 +273,7 @@ class _PairUnit(wiring.Component):
         )
 
 
-class PairCascade(_PairUnit):
+class PairCascade(PairUnit):
     """sum0 = sum of x0[k] y[k], sum1 = sum of x1[k] y[k] over one cascade: one slice per lane.
 
     Parameters
@@ -312,7 +317,7 @@ class PairCascade(_PairUnit):
         return m
 
 
-class PairProduct(_PairUnit):
+class PairProduct(PairUnit):
     """The sums of `PairCascade` over any number of lanes: balanced cascades, added in fabric.
 
     Parameters and members are those of `PairCascade`, without the limit on `lanes`.
@@ -342,11 +347,11 @@ class PairProduct(_PairUnit):
             sums[0].append((delay(m, cascade.sum0, lengths[0] - length), cascade.flipped))
             sums[1].append((delay(m, cascade.sum1, lengths[0] - length), False))
             start += length
-        m.d.comb += [self.sum0.eq(_add_tree(m, sums[0], self.technology)), self.sum1.eq(_add_tree(m, sums[1], self.technology))]
+        m.d.comb += [self.sum0.eq(add_tree(m, sums[0], self.technology)), self.sum1.eq(add_tree(m, sums[1], self.technology))]
         return m
 
 
-def _add_tree(m, terms, technology):
+def add_tree(m, terms, technology):
     """Sum of (signed value, whether its sign bit is inverted), three per adder, a register after each level."""
     while len(terms) > 1:
         level = []
