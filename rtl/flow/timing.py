@@ -176,8 +176,8 @@ CLOCK_PINS = ("C", "CLK", "WCLK", "CLKARDCLK", "CLKBWRCLK")
 
 
 def clock_of(cell: Cell) -> Bit | None:
-    """The net of a cell's clock, ``clk`` of a black box; None for a combinational one."""
-    return next((cell.pins[pin][0] for pin in (*CLOCK_PINS, "clk") if pin in cell.pins), None)
+    """The net of a cell's clock, ``clk`` of a black box; None for a combinational one. C of a slice is none."""
+    return next((cell.pins[pin][0] for pin in ("clk", *reversed(CLOCK_PINS)) if pin in cell.pins), None)
 
 
 class Timing:

@@ -23,7 +23,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Protocol
 
-from amaranth.hdl import ClockDomain, DomainRenamer, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, ClockDomain, DomainRenamer, Module, Signal, Value
 from amaranth.lib import wiring
 
 from rtl.errors import InputError
@@ -164,13 +164,14 @@ class DoublePairProduct(PairUnit):
         return turns
 
     def _operands(self, m, cascade, place, lane, second):
-        """Of one slice: the two lanes in turn."""
-        for name, waits in (("x0", (0, 0)), ("x1", (0, 0)), ("y", (place // 2, (place + 1) // 2))):
-            lanes = getattr(self, name)[lane], getattr(self, name)[lane + self.lanes // 2]
-            still = [delay(m, value, wait) for value, wait in zip(lanes, waits, strict=True)]
-            operand = Signal.like(still[0], name=f"{name}_{lane}", reset_less=True)
-            m.d[FAST_DOMAIN] += operand.eq(Mux(second, still[1], still[0]))
-            m.d.comb += getattr(cascade, name)[place].eq(operand)
+        """Of one slice: x0, x1 and y of its two lanes in turn."""
+        one, two = (
+            Cat(self.x0[k], self.x1[k], delay(m, self.y[k], wait))
+            for k, wait in ((lane, place // 2), (lane + self.lanes // 2, (place + 1) // 2))
+        )
+        operands = Signal(len(one), name=f"operands_{lane}", reset_less=True)
+        m.d[FAST_DOMAIN] += operands.eq(self.technology.choose(m, second, one, two))
+        m.d.comb += Cat(cascade.x0[place], cascade.x1[place], cascade.y[place]).eq(operands)
 
     def _hand_over(self, m, total):
         """A cascade's sums of both lanes, in ``sync``: the first lanes' one fast cycle older."""

@@ -124,6 +124,10 @@ class _Generic(Generic, GenericRunning, GenericLut):
         """plain + choices[select], all signed."""
         return (plain + Array(choices)[select])[:width].as_signed()
 
+    def choose(self, m, second, one, two):
+        """second ? two : one, of one width."""
+        return Mux(second, two, one)
+
 
 class _UltraScale(Ultrascale, UltrascaleRunning, UltrascaleLut):
     """Explicit DSP48E2 slices; adders as `rtl.tech.ultrascale` makes them."""
@@ -193,6 +197,17 @@ class _UltraScale(Ultrascale, UltrascaleRunning, UltrascaleLut):
             m.submodules += Instance("LUT6", p_INIT=Const(_SELECTED_SUM, 64), o_O=o, **pins)
             sums.append(o)
         return carry_chain(m, sums, [plain[index] for index in range(width)]).as_signed()
+
+    def choose(self, m, second, one, two):
+        """Two bits to a LUT. An odd bit is left to the synthesiser."""
+        bits = []
+        for k in range(0, len(one) - 1, 2):
+            inputs = [one[k], two[k], one[k + 1], two[k + 1], second]
+            upper, lower = dual_lut(m, inputs, lambda a, b, c, d, use: d if use else c, lambda a, b, c, d, use: b if use else a)
+            bits += [lower, upper]
+        if len(one) % 2:
+            bits.append(Mux(second, two[-1], one[-1]))
+        return Cat(bits)
 
 
 #: LUT6: I0 ^ (I1, I2, I3, I3)[I5, I4].
