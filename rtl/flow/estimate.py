@@ -177,7 +177,7 @@ def estimate(
         return Resources(**json.loads(kept.read_text(encoding="utf-8")))
     say(f"yosys: synthesising {top}")
     with tempfile.TemporaryDirectory() as folder:
-        netlists = _synthesise(Path(folder), top, texts)
+        netlists = synthesise(Path(folder), top, texts)
     say(f"timing of {top}")
     resources = min(map(measure, netlists), key=_better)
     aside = kept.with_suffix(f".{key}.part")
@@ -193,7 +193,7 @@ def _better(resources: Resources) -> tuple[int, int]:
     return max(resources.levels - 2, 0) + max(resources.carries - 1, 0) + fast, resources.lut
 
 
-def _synthesise(folder: Path, top: str, texts: Mapping[str, str]) -> list[netlist.Netlist]:
+def synthesise(folder: Path, top: str, texts: Mapping[str, str]) -> list[netlist.Netlist]:
     """A flat netlist for each mapping."""
     passes = []
     for index, (name, text) in enumerate(texts.items()):
