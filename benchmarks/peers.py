@@ -10,6 +10,7 @@ MARKS = {
     "c": "as recalled, unverified, but it agrees with an arithmetic check against figures that were read",
     "u": "as recalled, unverified",
     "d": "derived from the other figures",
+    "m": "computed with the closed form of the authors' own cycle model, see below",
 }
 
 
@@ -41,7 +42,7 @@ class Peer:
 
 
 _VAQF, _AUTO, _HEAT, _PIPE = "arXiv 2201.06618", "arXiv 2208.05163", "HPCA 2023", "arXiv 2407.17879"
-PEERS = (
+DEIT_PEERS = (
     Peer(work="VAQF", source=_VAQF, model="DeiT-base", precision="W1A8", mhz=Figure(150, "c"), fps=Figure(24.8, "c"),
          gops=Figure(861.2, "c"), kluts=Figure(143, "u"), dsps=Figure(1564, "u")),
     Peer(work="VAQF", source=_VAQF, model="DeiT-base", precision="W1A6", mhz=Figure(150, "c"), fps=Figure(31.6, "c"),
@@ -58,4 +59,10 @@ PEERS = (
     Peer(work="HeatViT", source=_HEAT, model="DeiT-tiny, tokens pruned", precision="W8A8", mhz=Figure(150, "u"), fps=Figure(271.2, "u")),
     Peer(work="HG-PIPE", source=_PIPE, model="DeiT-tiny", precision="about 4 bits", mhz=Figure(375, "u"), fps=Figure(1579, "u"),
          gops=Figure(3943, "d"), kluts=Figure(212.6, "d")),
+)  # fmt: skip
+_TRIO, _QUS = "arXiv 2403.20230, 2405.03882", "OpenReview B2DRmwStm9"
+EFFICIENTVIT_PEERS = (
+    Peer(work="Trio-ViT", source=_TRIO, model="EfficientViT-B1 224, head left out", precision="W8A8", mhz=Figure(200, "r"),
+         fps=Figure(798.9, "m"), gops=Figure(780.2, "r"), dsps=Figure(1024, "d")),
+    Peer(work="QuS", source=_QUS, model="EfficientViT", precision="4-bit packing", mhz=Figure(300, "r"), fps=Figure(2257, "r")),
 )  # fmt: skip

@@ -15,8 +15,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cases import CASES, Case, macs_per_image
-from model.zoo import shape_of
+from benchmarks.cases import CASES, Case
+from benchmarks.families import family_of
 from rtl.top import main as command_line
 
 RESULTS = Path(__file__).parent / "results"
@@ -27,36 +27,46 @@ FROM_SIMULATION = (
     "model", "bits", "rows", "inputs", "lanes", "images", "bit_exact", "cycles_per_image", "utilisation", "account", "memory",
     "bytes_per_image", "agreement", "cycles_per_second",
 )  # fmt: skip
+#: Told for some families, images or numbers of images only.
+WHERE_TOLD = ("cycles_per_further_image", "utilisation_of_further_images", "accuracy", "reference_accuracy")
+FROM_PARTS = ("count", "lut", "ff", "dsp", "bram36", "levels", "carries", "ns", "deepest")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__)
     parser.add_argument("--only", action="append", choices=sorted(CASES), help="this case alone; may be given several times")
     options = parser.parse_args(arguments)
+    builds: dict[tuple[str, ...], tuple[str, dict[str, Any]]] = {}
     for name in options.only or CASES:
-        path = save(measure(CASES[name]))
+        path = save(measure(CASES[name], builds))
         sys.stderr.write(f"{name}: {path.name}\n")
     return 0
 
 
-def measure(case: Case) -> dict[str, Any]:
-    """The case's figures. Raises RuntimeError when a command fails, or when a value differs from the reference."""
+def measure(case: Case, builds: dict[tuple[str, ...], tuple[str, dict[str, Any]]]) -> dict[str, Any]:
+    """The case's figures. ``builds``: command and answer by machine; one that is there is not built again.
+
+    Raises RuntimeError when a command fails, or when a value differs from the reference.
+    """
     simulated = told(case.simulate)
     if not simulated["bit_exact"]:
         raise RuntimeError(f"{case.name} is not bit-exact: {simulated['mismatches'][:1]}")
-    built = told(case.build, allowed=(0, 1))  # 1: it does not fit, which is a result
-    resources = {kind: built["resources"][kind] for kind in ("lut", "dsp", "bram36", "ff")} | {"lutram": built["slicem"]["used"]}
-    kept = ("count", "lut", "levels", "carries", "ns", "deepest")
+    machine = tuple(case.options)
+    if machine not in builds:
+        builds[machine] = command(case.build), told(case.build, allowed=(0, 1))  # 1: it does not fit, which is a result
+    build_command, built = builds[machine]
     return {
         "name": case.name,
         "status": STATUS,
-        "commands": [command(case.simulate), command(case.build)],
+        "commands": [command(case.simulate), build_command],
         "tools": tools(),
+        "dsp_clock": case.dsp_clock,
         **{key: simulated[key] for key in FROM_SIMULATION},
-        "macs_per_image": macs_per_image(shape_of(case.model, case.bits)),
-        "resources": resources,
+        **{key: simulated[key] for key in WHERE_TOLD if simulated.get(key) is not None},
+        "macs_per_image": family_of(case.model).macs_per_image(case.model),
+        "resources": {kind: built["resources"][kind] for kind in ("lut", "dsp", "bram36", "ff")} | {"lutram": built["slicem"]["used"]},
         "misfits": built["misfits"],
-        "stages": {name: {key: part[key] for key in kept} | {"units": units(part)} for name, part in built["parts"].items()},
+        "stages": {name: {key: part[key] for key in FROM_PARTS} | {"units": units(part)} for name, part in built["parts"].items()},
         "seconds": {
             "simulator_build": simulated["build_seconds"], "simulation": simulated["sim_seconds"], "build": built["seconds"],
         },

@@ -1,4 +1,4 @@
-"""The one exception for what a user gave us: the command line prints it as one line and exits with 2."""
+"""The one exception for what a user gave us: command lines print it as one line on stderr and exit with 2."""
 
 
 class InputError(ValueError):

@@ -1,5 +1,5 @@
-"""The one error that a user can cause: bad input. One line: rule, value, remedy."""
+"""The error that a user can cause: the models' own, under the name that hardware imports."""
 
+from model.errors import InputError
 
-class InputError(ValueError):
-    """Bad input. Command lines print it as one line on stderr and exit with status 2."""
+__all__ = ["InputError"]

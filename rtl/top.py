@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from model.errors import InputError as ModelInputError
 from rtl.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return _run(options)
-    except (InputError, ModelInputError, OSError) as error:
+    except (InputError, OSError) as error:
         print(f"popvit: {_one_line(error)}", file=sys.stderr)
         return 2
     except RuntimeError as error:  # a tool or the machine itself failed: ToolError, SimulationError, MachineError

@@ -45,7 +45,7 @@ def refused(done: subprocess.CompletedProcess, *parts: str) -> None:
         (("--board", "vcu999", "build"), ("vcu999", "zcu102")),
         (("--clock-mhz", "-1", "build"), ("clock", "-1")),
         (("--strategy", "magic", "build"), ("magic", "lut_table")),
-        (("--model", "efficientvit_b1", "--bits", "6", "build"), ("--bits must be 8 for EfficientViT", "6 is not done yet")),
+        (("--model", "efficientvit_b1", "--bits", "3", "build"), ("--bits must be 4..8 for EfficientViT", "3 is not")),
         ((*MICRO, "--strategy", "popcount", "simulate"), ("--strategy is for binary weights", "popcount")),
         ((*MICRO, "--rows", "12", "simulate"), ("rows must be 16..64", "12")),
         ((*MICRO, "--dsp-clock", "3", "build"), ("dsp_clock must be 1 or 2", "3")),

@@ -89,7 +89,7 @@ def check_limits(graph: EfficientVitGraph, name: str) -> None:
     """The three kinds that ``model.efficientvit.graph`` names, s16 where that says so and nowhere else; the zero point is a code."""
     limits, top = tensor_of(graph, name, name).limits, (1 << graph.bits) - 1
     if name == IMAGE:
-        allowed = (unsigned(8),)
+        allowed = (unsigned(graph.bits),)
     elif name == LOGITS or any(isinstance(operator, LayerNorm) and operator.source == name for operator in graph.operators):
         allowed = (WIDE,)
     else:

@@ -6,9 +6,10 @@ Arithmetic is defined in ``model.efficientvit.integer``.
 A tensor is (height, width, channels) of unsigned ``bits``-wide codes u with one zero point: ``u - zero`` stands for its real value divided
 by its scale, less the channel's centre where the consumer undoes a shift (filter-wise shifting), and per channel where it undoes a
 migration. No integer operator sees scales, centres or migration factors: lowering folds them into multipliers and biases.
-The image is a tensor like any other, but for a zero point per channel (the mean pixel) and 8 bits always. What enters the LayerNorm, and
-the logits, are s16 with zero point 0. So limits are of three kinds: s16, [0, 2**bits - 1], or [1, 2**bits - 1] where codes lie evenly about
-their zero point (q, k, v; every tensor of a symmetric quantization). That low bound is the one bit that hardware needs for them.
+The image is a tensor like any other, but for a zero point per channel (the code of the mean pixel): its codes are the upper ``bits`` bits
+of the pixels' bytes, see ``integer.image_codes``. What enters the LayerNorm, and the logits, are s16 with zero point 0. So limits are of
+three kinds: s16, [0, 2**bits - 1], or [1, 2**bits - 1] where codes lie evenly about their zero point (q, k, v; every tensor of a symmetric
+quantization). That low bound is the one bit that hardware needs for them.
 """
 
 from __future__ import annotations
@@ -181,7 +182,7 @@ Operator = Convolution | LinearAttention | Pool | LayerNorm
 class EfficientVitGraph:
     """``operators`` in execution order; ``tensors`` by name, ``image`` first, ``logits`` (1, 1, classes) s16 last.
 
-    bits, weight_bits : precision of activations and weights, 4..8 each. The image has 8 bits always.
+    bits, weight_bits : precision of activations, the image too, and of weights, 4..8 each
     """
 
     name: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -31,6 +32,19 @@ HARDSWISH_FRACTIONS = range(6, 13)
 #: A 4-bit exponent.
 EXPONENTS = 16
 DIVISOR_KINDS = ("log2", "log2_8bit", "uniform", "exact")
+#: Of a pixel, as the host sends it.
+PIXEL_BITS = 8
+
+
+def image_codes(pixels: Any, bits: int) -> Any:
+    """Pixels, an array or tensor of bytes -> codes of the image: their upper ``bits`` bits."""
+    return pixels >> max(PIXEL_BITS - bits, 0)
+
+
+def image_scale(bits: int) -> tuple[int, float]:
+    """(pixel steps from one code to the next, mean of the pixels of code 0): what the dropped bits are worth is for lowering to add."""
+    step = 1 << max(PIXEL_BITS - bits, 0)
+    return step, (step - 1) / 2
 
 
 def hardswish(p: np.ndarray, fraction: int) -> np.ndarray:

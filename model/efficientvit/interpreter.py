@@ -100,7 +100,7 @@ def interpret(graph: EfficientVitGraph, images: np.ndarray) -> Codes:
     shape = (image.height, image.width, image.channels)
     if images.dtype != np.uint8 or images.shape[-3:] != shape or images.ndim not in (3, 4):
         raise InputError(f"{graph.name} takes uint8 images of shape {shape}: {images.dtype} {images.shape} is not; resize them")
-    codes: Codes = {IMAGE: images.reshape(-1, *shape).astype(np.int64)}
+    codes: Codes = {IMAGE: integer.image_codes(images.reshape(-1, *shape).astype(np.int64), graph.bits)}
     for operator in graph.operators:
         codes[operator.target] = execute(graph, codes, operator)
     return codes if images.ndim == 4 else {name: tensor[0] for name, tensor in codes.items()}

@@ -97,9 +97,11 @@ class _Builder:
 
     def image(self) -> None:
         size, channels = self.config.image_size, self.config.channels
-        zero = np.round(255 * np.array(self.config.mean)).astype(np.int64)
-        self.tensors[IMAGE] = Tensor(height=size, width=size, channels=channels, zero=zero, limits=unsigned(8))
-        self.codes[IMAGE] = np.stack([smooth_image(self.rng, size, channels) for _ in range(_IMAGES)]).astype(np.int64)
+        step, first = integer.image_scale(self.bits)
+        zero = np.round((255 * np.array(self.config.mean) - first) / step).astype(np.int64)
+        self.tensors[IMAGE] = Tensor(height=size, width=size, channels=channels, zero=zero, limits=unsigned(self.bits))
+        images = np.stack([smooth_image(self.rng, size, channels) for _ in range(_IMAGES)])
+        self.codes[IMAGE] = integer.image_codes(images.astype(np.int64), self.bits)
 
     # -- operators ------------------------------------------------------------------------------------------------------------------------
 

@@ -98,12 +98,12 @@ class FakeQuantized:
     @torch.no_grad()
     def codes(self, images: Tensor, observe: Observer | None = None) -> Tensor:
         """Codes of the logits, (batch, classes, 1, 1); ``observe`` sees the codes of every tensor."""
-        return walk(self.quantization.folded, images.permute(0, 3, 1, 2).float(), self.execute, observe)
+        return walk(self.quantization.folded, self.quantization.image_codes(images), self.execute, observe)
 
     def __call__(self, images: Tensor, observe: Observer | None = None) -> Tensor:
         """Logits (batch, classes), real, of uint8 (batch, height, width, channels); ``observe`` sees every tensor's real values.
 
-        The image's are those of `FoldedNetwork.image`.
+        The image's are those of `FoldedNetwork.image`, less the bits that its codes have dropped.
         """
         tensors = self.quantization.tensors
         watch = None if observe is None else lambda name, codes: observe(name, tensors[name].values(codes))

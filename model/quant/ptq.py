@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from model.efficientvit.graph import IMAGE, LOGITS
-from model.efficientvit.integer import DIVISOR_KINDS, WIDE
+from model.efficientvit.integer import DIVISOR_KINDS, WIDE, image_scale
 from model.errors import InputError
 from model.quant import representable
 from model.quant.attention_scales import check_divisors, scale_quantization
@@ -140,12 +140,15 @@ class _Quantizer:
         )  # fmt: skip
 
     def image(self) -> TensorQuantization:
-        """Bytes; the zero point is the mean pixel, and the centre what rounding it takes away."""
-        mean = 255 * torch.tensor(self.folded.config.mean, dtype=torch.float64)
-        zero = (mean + 0.5).floor()
-        side = self.folded.config.image_size
+        """The upper bits of bytes; the zero point is the mean pixel's code, and the centre what rounding it takes away. A code stands for
+        the mean of its pixels."""
+        bits = self.techniques.bits
+        step, first = image_scale(bits)
+        mean = 255 * torch.tensor(self.folded.config.mean, dtype=torch.float64) - first
+        zero = round_half_up(mean / step)
+        side, centre = self.folded.config.image_size, zero * step - mean
         return TensorQuantization(
-            scale=1.0, zero=zero, migration=torch.ones_like(mean), centre=zero - mean, low=0, high=255, size=(side, side)
+            scale=float(step), zero=zero, migration=torch.ones_like(mean), centre=centre, low=0, high=(1 << bits) - 1, size=(side, side)
         )
 
     def tensor(self, name: str, least: float = 0.0, gated: int | None = None) -> TensorQuantization:

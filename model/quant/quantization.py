@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from model.efficientvit.integer import image_codes
 from model.quant.folded import FoldedNetwork
 
 
@@ -102,6 +103,10 @@ class Quantization:
     convolutions: dict[str, ConvolutionQuantization]
     attentions: dict[str, tuple[ScaleQuantization, ...]]
     norms: dict[str, int]
+
+    def image_codes(self, images: Tensor) -> Tensor:
+        """uint8 (batch, height, width, channels) -> codes of the tensor "image"."""
+        return image_codes(images, self.bits).permute(0, 3, 1, 2).float()
 
     def accumulator_scales(self, source: str, convolution: ConvolutionQuantization) -> Tensor:
         """(outputs,) what one unit of the convolution's accumulators is worth."""

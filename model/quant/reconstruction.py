@@ -154,7 +154,7 @@ class _Reconstructor:
         self.quantization, self.iterations = quantization, iterations
         self.generator = torch.Generator().manual_seed(seed)
         self.real = {IMAGE: quantization.folded.image(images)}
-        self.codes = {IMAGE: images.permute(0, 3, 1, 2).float()}
+        self.codes = {IMAGE: quantization.image_codes(images)}
         self.rounded: dict[str, Tensor] = {}
         self.blocks: list[Block] = []
 

@@ -21,7 +21,7 @@ from rtl.efficientvit.depth_engine import DepthEngineConfig
 from rtl.efficientvit.dma_engine import DmaEngine
 from rtl.efficientvit.expansion_ring import ExpansionRingConfig
 from rtl.efficientvit.head_engine import HeadEngineConfig
-from rtl.efficientvit.isa import PAYLOAD, Counter, Instruction, LoadTarget, Opcode
+from rtl.efficientvit.isa import HEAD_BUFFER, PAYLOAD, Counter, Instruction, LoadTarget, Opcode
 from rtl.efficientvit.row import Row, RowUnits, row_members
 from rtl.efficientvit.row_feeder import BANK_MODULE, RowFeeder
 from rtl.efficientvit.weight_bank import WeightBank
@@ -43,8 +43,6 @@ KEPT_MODULES = (ROW_MODULE, BANK_MODULE, CHANNEL_MODULE)
 DEPTH_TRACE = 16
 #: From an engine's `done` until its results are where instructions that wait for them look: lanes to a row's memory.
 _DEPTH_SETTLE = 8
-#: Bit of a weight address that names the head's buffer.
-HEAD_BUFFER = 15
 
 
 class TraceState(amaranth_enum.Enum, shape=unsigned(3)):
@@ -92,6 +90,7 @@ def attend_config(config: EfficientVitMachine) -> AttendConfig:
         bits=config.bits,
         key_value_depth=config.key_value_depth,
         state_depth=config.state_depth,
+        multipliers="lut",  # 64 slices that the rows need
         technology=config.technology,
     )
 
@@ -157,7 +156,7 @@ class EfficientVitAccelerator(wiring.Component):
         windows, sequencer = WindowInput(config), ArraySequencer()
         depth = depth_config(config).build()
         attend = AttendEngine(attend_config(config))
-        head = HeadEngineConfig(classes=config.classes, technology=config.technology).build()
+        head = HeadEngineConfig(classes=config.classes, bits=config.bits, technology=config.technology).build()
         ring = ExpansionRingConfig(bits=config.bits, depth=config.ring_depth).build()
         feeder, collector = RowFeeder(config, timing), Collector(config)
         engines = {
@@ -344,10 +343,9 @@ class EfficientVitAccelerator(wiring.Component):
     def _trace(self, m, dispatcher, sequencer, depth):
         lanes = (depth.lane_0, depth.lane_1)
         for channel in range(DEPTH_TRACE):
-            values = [Cat(lane.data.as_value())[channel * 8 : channel * 8 + 8] for lane in lanes]
             m.d.comb += [
                 self.trace_attention_valid[channel].eq(lanes[0].valid),
-                self.trace_attention_value.word_select(channel, 16).eq(Cat(values)),
+                *(self.trace_attention_value.word_select(2 * channel + line, 8).eq(lane.data[channel]) for line, lane in enumerate(lanes)),
             ]
         blocked = dispatcher.blocked_1
         state = Signal(TraceState)

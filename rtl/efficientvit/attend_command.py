@@ -24,7 +24,7 @@ class AttendConfig:
     Parameters
     ----------
     rows : pixels of a pass
-    bits, depth, pixels, technology : see `OuterProductConfig`
+    bits, depth, pixels, multipliers, technology : see `OuterProductConfig`
     key_value_depth, state_depth : words of a bank of the key/value memory, and of the state memory
     """
 
@@ -32,6 +32,7 @@ class AttendConfig:
     bits: int = 8
     depth: int = 1
     pixels: int = 1024
+    multipliers: str = "dsp"
     key_value_depth: int = 512
     state_depth: int = 512
     technology: object = generic
@@ -42,7 +43,9 @@ class AttendConfig:
 
     @property
     def attention(self) -> LinearAttentionConfig:
-        return LinearAttentionConfig(bits=self.bits, depth=self.depth, pixels=self.pixels, technology=self.technology)
+        return LinearAttentionConfig(
+            bits=self.bits, depth=self.depth, pixels=self.pixels, multipliers=self.multipliers, technology=self.technology
+        )
 
     @property
     def key_value(self) -> PixelMemoryConfig:

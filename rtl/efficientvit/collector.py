@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
-from amaranth import Array, Cat, Module, Mux, Signal, signed
+from amaranth import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from rtl.efficientvit.array_sequencer import Emission
 from rtl.efficientvit.config import BUSES, EfficientVitMachine
-from rtl.efficientvit.row import WORD_BITS
+from rtl.efficientvit.isa import WORD_CHANNELS
 from rtl.row_feeder import delayed
 from rtl.units.protocol import delay
 
 #: Words on their way at the same time: a group every 3 cycles of up to 16 groups, a word every 16 cycles.
 CONTEXTS = 3
 GROUP_INTERVAL = 3
-RingWrite = data.StructLayout({"valid": 1, "bank": 3, "address": 10, "data": WORD_BITS})
-GroupWrite = data.StructLayout({"valid": BUSES, "address": 9, "data": data.ArrayLayout(WORD_BITS, BUSES)})
-#: ``word`` of the sums; ``begin``: of the image's first pass. ``last``: a strobe of its own, for a last group may have no pixels.
-PoolGroup = data.StructLayout(
-    {
-        "valid": BUSES,
-        "first": 1,
-        "last": 1,
-        "context": range(CONTEXTS),
-        "word": 7,
-        "begin": 1,
-        "data": data.ArrayLayout(WORD_BITS, BUSES),
-    }
-)
 #: A `lines_left` that no pass of 64 pixels uses up.
 ENDLESS = 31
 
@@ -40,6 +26,20 @@ _GROUP = {
 }
 #: A group of a word: ``last`` of its word, ``last_step`` if the word is its step's last one.
 _Group = data.StructLayout(_GROUP)
+
+
+def ring_write(bits: int) -> data.StructLayout:
+    return data.StructLayout({"valid": 1, "bank": 3, "address": 10, "data": bits * WORD_CHANNELS})
+
+
+def group_write(bits: int) -> data.StructLayout:
+    return data.StructLayout({"valid": BUSES, "address": 9, "data": data.ArrayLayout(bits * WORD_CHANNELS, BUSES)})
+
+
+def pool_group(bits: int) -> data.StructLayout:
+    """``word`` of the sums; ``begin``: of the image's first pass. ``last``: a strobe of its own, for a last group may have no pixels."""
+    words = data.ArrayLayout(bits * WORD_CHANNELS, BUSES)
+    return data.StructLayout({"valid": BUSES, "first": 1, "last": 1, "context": range(CONTEXTS), "word": 7, "begin": 1, "data": words})
 
 
 class GroupWalk(wiring.Component):
@@ -127,14 +127,14 @@ class Collector(wiring.Component):
     """
 
     def __init__(self, config: EfficientVitMachine):
-        self.config = config
+        self.config, bits = config, config.bits
         super().__init__(
             {
                 "emission": In(Emission),
-                **{f"i_{bus}": In(WORD_BITS) for bus in range(BUSES)},
-                **{f"ring_{place}": Out(RingWrite) for place in range(BUSES)},
-                "key_value": Out(GroupWrite),
-                "pool": Out(PoolGroup),
+                **{f"i_{bus}": In(config.word_bits) for bus in range(BUSES)},
+                **{f"ring_{place}": Out(ring_write(bits)) for place in range(BUSES)},
+                "key_value": Out(group_write(bits)),
+                "pool": Out(pool_group(bits)),
                 "collected": Out(1),
             }
         )
@@ -177,15 +177,14 @@ class Collector(wiring.Component):
         their steps from bank to bank."""
         fires = Cat(walk.fires for walk in walks)
         group, fired, context = Signal(_Group, reset_less=True), Signal(), Signal(range(CONTEXTS))
-        which = Mux(fires[0], 0, Mux(fires[1], 1, 2))
-        m.d.sync += [group.eq(Array([walk.o.as_value() for walk in walks])[which]), fired.eq(fires.any()), context.eq(which)]
-        valid = Signal(BUSES)
-        m.d.comb += valid.eq(Cat(fired & (group.pixels > bus) for bus in range(BUSES)))
-        self._ring(m, group, delay(m, Mux(group.ring, valid, 0), 2, name="ring_valid", reset=True), words)
-        key_value, pool = (
-            delay(m, Mux(enable, valid, 0), 2, name=name, reset=True)
-            for name, enable in (("attended", group.attention), ("pooled", group.pool))
+        firing = [walk.o.as_value() & walk.fires.replicate(_Group.size) for walk in walks]  # one at most
+        m.d.sync += [group.eq(firing[0] | firing[1] | firing[2]), fired.eq(fires.any()), context.eq(fires[1:])]
+        valid = delay(m, Cat(fired & (group.pixels > bus) for bus in range(BUSES)), 1, name="valid", reset=True)
+        ring, key_value, pool = (
+            delay(m, valid & delay(m, enable, 1, name=f"{name}_enable").replicate(BUSES), 1, name=name, reset=True)
+            for name, enable in (("ring_valid", group.ring), ("attended", group.attention), ("pooled", group.pool))
         )
+        self._ring(m, group, ring, words)
         later = data.View(_Group, delay(m, group.as_value(), 2, name="group"))
         ends = delay(m, fired & group.last, 2, name="ends", reset=True)
         m.d.sync += [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from rtl.efficientvit.isa import WORD_CHANNELS
 from rtl.errors import InputError
 from rtl.tech.clocking import CLOCKINGS
 from rtl.tech.dsp48e2 import generic
@@ -19,7 +20,7 @@ class EfficientVitMachine:
     ----------
     image_size, channels : of the network's image; channels 1 or 3, size a multiple of 4
     classes : logits
-    bits : activation precision, 8
+    bits : activation precision, 4..8; weights have 8
     rows : pixels computed at a time, 16..64
     memory_words : of 32 channels, of one row's activation memory, at most 1,024
     weight_words : of 64 bytes, of the weight memory        parameter_words : pairs of output channels whose requantizers are kept
@@ -36,7 +37,7 @@ class EfficientVitMachine:
     memory_words: int = 512
     weight_words: int = 8192
     parameter_words: int = 2048
-    ring_depth: int = 512
+    ring_depth: int = 1024
     key_value_depth: int = 512
     state_depth: int = 512
     technology: object = generic
@@ -44,7 +45,7 @@ class EfficientVitMachine:
 
     def __post_init__(self) -> None:
         _require(16 <= self.rows <= 64, "rows must be 16..64", self.rows, "use 49")
-        _require(self.bits == 8, "bits must be 8", self.bits, "the narrower build is not done yet; use 8")
+        _require(4 <= self.bits <= 8, "bits must be 4..8", self.bits, "choose 8, 6 or 4")
         _require(self.channels in (1, 3), "image channels must be 1 or 3", self.channels, "convert the images")
         _require(self.image_size % 4 == 0, "the image size must be a multiple of 4", self.image_size, "pad the images")
         _require(self.dsp_clock in CLOCKINGS, "dsp_clock must be 1 or 2", self.dsp_clock, "use 1")
@@ -54,6 +55,11 @@ class EfficientVitMachine:
     def groups(self) -> int:
         """Groups of pixels in a pass."""
         return -(-self.rows // BUSES)
+
+    @property
+    def word_bits(self) -> int:
+        """Of a word of activations."""
+        return WORD_CHANNELS * self.bits
 
     #: Ports over which weight words come, 128 bits each.
     weight_ports = 4

@@ -12,7 +12,6 @@ from model.integer import REQUANTIZE_SHIFTS
 from rtl.efficientvit.head_command import (
     CHANNEL_BITS,
     CHANNEL_PARAMETERS,
-    CODE_BITS,
     HEAD_COMMAND,
     NORM_PARAMETERS,
     PAIR_BITS,
@@ -21,17 +20,17 @@ from rtl.efficientvit.head_command import (
     VALUE_BITS,
     HeadKind,
 )
-from rtl.efficientvit.head_memories import CODE_WRITE, HeadMemories
+from rtl.efficientvit.head_memories import HeadMemories, code_write
 from rtl.efficientvit.head_norm import HeadNorm
 from rtl.efficientvit.head_walk import FETCH, HeadWalk, Phase
-from rtl.efficientvit.pool_sums import ADDRESS_BITS, LANES, SUMS
+from rtl.efficientvit.pool_sums import ADDRESS_BITS, LANES, sums_layout
 from rtl.units.code_requantize import CodeRequantizeConfig
 from rtl.units.protocol import delay
 
 #: From a channel's address to its parameters, and to what is requantized. POOL's sums wait as long as NORM's values take.
 _PARAMETERS = FETCH + HeadNorm.OFFSETS["gamma"]
 _REQUANTIZED = FETCH + HeadNorm.latency
-_REQUANTIZER = CodeRequantizeConfig(bits=CODE_BITS, shortcut=False)
+_REQUANTIZER = CodeRequantizeConfig(shortcut=False)  # its latency is that of all widths
 
 
 class HeadChannels(wiring.Component):
@@ -44,14 +43,14 @@ class HeadChannels(wiring.Component):
 
     Parameters
     ----------
-    technology : see `rtl.tech.dsp48e2`
+    technology : see `rtl.tech.dsp48e2`        bits : of a code
 
     Members
     -------
     start : In(1)        command : In(HEAD_COMMAND), of kind POOL or NORM, stable from ``start`` to ``done``        done : Out(1): strobe
-    sums_address : Out        sums : In(4 x 17), 2 cycles later
+    sums_address : Out        sums : In(sums_layout(bits)), 2 cycles later
     value_address, parameter_address : Out        value, parameters : In, 2 cycles later
-    write : Out(CODE_WRITE), ``latency`` = 39 cycles after the channel's address
+    write : Out(code_write(bits)), ``latency`` = 39 cycles after the channel's address
 
     Timing
     ------
@@ -65,20 +64,20 @@ class HeadChannels(wiring.Component):
     latency = _REQUANTIZED + _REQUANTIZER.latency
     drain = latency + HeadMemories.written - 1
 
-    def __init__(self, technology):
-        self.technology = technology
+    def __init__(self, technology, bits: int):
+        self.technology, self.bits = technology, bits
         super().__init__(
             {
                 "start": In(1),
                 "command": In(HEAD_COMMAND),
                 "done": Out(1),
                 "sums_address": Out(ADDRESS_BITS),
-                "sums": In(SUMS),
+                "sums": In(sums_layout(bits)),
                 "value_address": Out(PAIR_BITS),
                 "value": In(2 * VALUE_BITS),
                 "parameter_address": Out(PARAMETER_BITS),
                 "parameters": In(PARAMETER_WIDTH),
-                "write": Out(CODE_WRITE),
+                "write": Out(code_write(bits)),
             }
         )
 
@@ -118,7 +117,7 @@ class HeadChannels(wiring.Component):
 
     def _operands(self, m, channel):
         """Value and pool's sum of a channel."""
-        x, total = Signal(VALUE_BITS, reset_less=True), Signal(SUMS.elem_shape, reset_less=True)
+        x, total = Signal(VALUE_BITS, reset_less=True), Signal(self.sums.shape().elem_shape, reset_less=True)
         channel = delay(m, channel[: LANES.bit_length() - 1], HeadMemories.latency, name="channel")
         m.d.sync += [
             x.eq(Mux(channel[0], self.value[VALUE_BITS:], self.value[:VALUE_BITS])),
@@ -138,7 +137,7 @@ class HeadChannels(wiring.Component):
 
     def _requantize(self, m, is_pool, norm):
         """The requantizer with its parameters, each in its cycle."""
-        m.submodules.requantize = unit = dataclasses.replace(_REQUANTIZER, technology=self.technology).build()
+        m.submodules.requantize = unit = dataclasses.replace(_REQUANTIZER, bits=self.bits, technology=self.technology).build()
         early = delay(m, self.parameters[: CHANNEL_PARAMETERS.size], _REQUANTIZED - 1 - _PARAMETERS, name="early")
         early = data.View(CHANNEL_PARAMETERS, early)
         first = Signal(CHANNEL_PARAMETERS, reset_less=True)

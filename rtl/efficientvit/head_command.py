@@ -17,9 +17,7 @@ CHANNEL_BITS, WORD_ADDRESS_BITS = 12, 7
 PAIR_BITS = CHANNEL_BITS - 1
 #: Words of 64 bytes in the weight buffer, beats of 16 bytes in the parameter memory: addresses of 10 bits.
 WEIGHT_BITS = PARAMETER_BITS = 10
-CODE_BITS, VALUE_BITS = 8, integer.RESIDUAL_BITS
-#: A LINEAR adds weight * (code - CODE_OFFSET), a signed byte: then 27 bits hold the sum of 4,096 products.
-CODE_OFFSET = 1 << (CODE_BITS - 1)
+VALUE_BITS = integer.RESIDUAL_BITS
 #: 2 / channels and sqrt(channels) * 2**29, of up to 4,096 channels; see `model.integer.LayerNormConstants`.
 INVERSE_BITS, INVERSE_SHIFT_BITS, DIVIDEND_BITS = 17, 5, 36
 PAYLOAD_BITS = 176
@@ -72,6 +70,11 @@ NORM_PARAMETERS = data.StructLayout(
     }
 )
 PARAMETER_WIDTH = max(PAIR_PARAMETERS.size, NORM_PARAMETERS.size)
+
+
+def code_offset(bits: int) -> int:
+    """A LINEAR adds weight * (code - offset), a signed byte at most: then 27 bits hold the sum of 4,096 products."""
+    return 1 << (bits - 1)
 
 
 def encode(**fields: int) -> int:

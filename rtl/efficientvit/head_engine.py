@@ -8,7 +8,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal, unsigned
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from rtl.efficientvit.collector import PoolGroup
+from rtl.efficientvit.collector import pool_group
 from rtl.efficientvit.depth_memories import LOAD
 from rtl.efficientvit.head_channels import HeadChannels
 from rtl.efficientvit.head_command import CHANNELS, HEAD_COMMAND, PAIR_PARAMETERS, VALUE_BITS, HeadKind
@@ -31,14 +31,17 @@ class HeadEngineConfig:
     Parameters
     ----------
     classes : logits of an image
+    bits : activation precision, 4..8
     technology : of the multipliers, see `rtl.tech.dsp48e2`
     """
 
     classes: int = 1000
+    bits: int = 8
     technology: object = generic
 
     def __post_init__(self) -> None:
         require(1 <= self.classes <= CHANNELS, f"classes must be 1..{CHANNELS}", self.classes, "use a smaller classifier")
+        require(4 <= self.bits <= 8, "bits must be 4..8", self.bits, "choose a width in that range")
 
     @staticmethod
     def channel_cycles(**command: int) -> int:
@@ -62,7 +65,7 @@ class HeadEngine(wiring.Component):
 
     Members
     -------
-    pool : In(PoolGroup), see `PoolSums`: what came before a POOL is taken counts
+    pool : In(pool_group(bits)), see `PoolSums`: what came before a POOL is taken counts
     i : In(stream of HEAD_COMMAND)        done : Out(1): strobe per command, in order: what it wrote can be read, what it read be replaced
     write_weight_<s> : In(memory_write(128 bits)): slice s of a word of 1,024, see `rtl.efficientvit.program.pack_head`. Not of
         words being read
@@ -74,8 +77,8 @@ class HeadEngine(wiring.Component):
     LINEAR: words * pairs cycles, without a bubble between LINEARs that wait; done ``linear_latency`` = 26 cycles after its last word.
     POOL, NORM: ``config.channel_cycles``, from being at the head of the queue, with nothing under way, to done.
 
-    Resources, 1,000 classes, yosys, before place-and-route: 4,520 LUT (256 memory, 794 shift register), 5,296 FF, 38 DSP48E2, 28.5 BRAM36;
-    at most 2 LUT levels and a carry chain, 1.9 ns in our model.
+    Resources, 8 bits, 1,000 classes, yosys, before place-and-route: 4,520 LUT (256 memory, 794 shift register), 5,296 FF, 38 DSP48E2,
+    28.5 BRAM36; at most 2 LUT levels and a carry chain, 1.9 ns in our model.
 
     Source: model/efficientvit/interpreter.py.
     """
@@ -86,7 +89,7 @@ class HeadEngine(wiring.Component):
         self.config = config
         super().__init__(
             {
-                "pool": In(PoolGroup),
+                "pool": In(pool_group(config.bits)),
                 "i": In(stream.Signature(HEAD_COMMAND)),
                 "done": Out(1),
                 **{f"write_weight_{s}": In(memory_write(unsigned(SLICE_BITS))) for s in range(SLICES)},
@@ -98,10 +101,10 @@ class HeadEngine(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.sums = sums = PoolSumsConfig(technology=self.config.technology).build()
-        m.submodules.memories = memories = HeadMemories(self.config.classes)
-        m.submodules.linear = linear = HeadLinear(self.config.technology)
-        m.submodules.channels = channels = HeadChannels(self.config.technology)
+        technology, bits = self.config.technology, self.config.bits
+        m.submodules.sums = sums = PoolSumsConfig(bits=bits, technology=technology).build()
+        m.submodules.memories = memories = HeadMemories(self.config.classes, bits)
+        m.submodules.linear, m.submodules.channels = linear, channels = HeadLinear(technology, bits), HeadChannels(technology, bits)
         running = self._sequence(m, linear, channels)
         m.d.comb += [
             sums.group.eq(self.pool),

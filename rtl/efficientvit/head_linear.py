@@ -16,7 +16,7 @@ from rtl.efficientvit.head_command import (
     WORD_ADDRESS_BITS,
     WORD_CHANNELS,
 )
-from rtl.efficientvit.head_memories import PAIR_WRITE, SLICE_BITS, SLICES, VECTOR_BITS, WORD_BITS, HeadMemories
+from rtl.efficientvit.head_memories import PAIR_WRITE, SLICE_BITS, SLICES, VECTOR_BITS, HeadMemories
 from rtl.tech.dsp48e2 import PairProduct, product_latency
 from rtl.units.protocol import delay
 from rtl.units.requantize import Limits, Requantize, RequantizeConfig
@@ -27,11 +27,11 @@ _WRITTEN = _SUMMED + Requantize.latency
 
 
 class HeadLinear(wiring.Component):
-    """For each pair, words 0 .. words - 1: sum += weights * (codes - CODE_OFFSET); then both sums are requantized to s16.
+    """For each pair, words 0 .. words - 1: sum += weights * (codes - code_offset(bits)); then both sums are requantized to s16.
 
     Parameters
     ----------
-    technology : see `rtl.tech.dsp48e2`
+    technology : see `rtl.tech.dsp48e2`        bits : of a code
 
     Members
     -------
@@ -52,8 +52,8 @@ class HeadLinear(wiring.Component):
     latency = _WRITTEN
     done_latency = _WRITTEN + HeadMemories.written
 
-    def __init__(self, technology):
-        self.technology = technology
+    def __init__(self, technology, bits: int):
+        self.technology, self.bits = technology, bits
         super().__init__(
             {
                 "i": In(stream.Signature(HEAD_COMMAND)),
@@ -61,7 +61,7 @@ class HeadLinear(wiring.Component):
                 "vector_address": Out(VECTOR_BITS),
                 "parameter_address": Out(PARAMETER_BITS),
                 "weights": In(SLICES * SLICE_BITS),
-                "vector": In(WORD_BITS),
+                "vector": In(WORD_CHANNELS * bits),
                 "parameters": In(PAIR_PARAMETERS),
                 "write": Out(PAIR_WRITE),
                 "done": Out(1),
@@ -117,7 +117,8 @@ class HeadLinear(wiring.Component):
         """Both sums. 4,096 products of 127 and 128 fit the accumulator."""
         m.submodules.product = product = PairProduct(WORD_CHANNELS, self.technology)
         for lane in range(WORD_CHANNELS):
-            code, weights = self.vector.word_select(lane, 8), [self.weights.word_select(lane + WORD_CHANNELS * k, 8) for k in range(2)]
+            code = self.vector.word_select(lane, self.bits)
+            weights = [self.weights.word_select(lane + WORD_CHANNELS * k, 8) for k in range(2)]
             m.d.comb += [
                 product.x0[lane].eq(weights[0].as_signed()),
                 product.x1[lane].eq(weights[1].as_signed()),

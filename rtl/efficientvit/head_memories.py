@@ -11,7 +11,6 @@ from amaranth.utils import ceil_log2
 from rtl.efficientvit.depth_memories import LOAD
 from rtl.efficientvit.head_command import (
     CHANNEL_BITS,
-    CODE_BITS,
     PAIR_BITS,
     PARAMETER_BITS,
     PARAMETER_WIDTH,
@@ -25,13 +24,15 @@ from rtl.row_feeder import memory_write
 from rtl.units.protocol import delay
 
 SLICE_BITS, SLICES = 128, 4
-WORD_BITS = WORD_CHANNELS * CODE_BITS
 #: Results of a pair of outputs: values, or logits of an image slot.
 PAIR_WRITE = data.StructLayout({"valid": 1, "logits": 1, "image": 1, "pair": PAIR_BITS, "values": 2 * VALUE_BITS})
-#: A channel of a vector: POOL's, or NORM's.
-CODE_WRITE = data.StructLayout({"valid": 1, "norm_vector": 1, "channel": CHANNEL_BITS, "code": CODE_BITS})
 #: {word, vector}.
 VECTOR_BITS = WORD_ADDRESS_BITS + 1
+
+
+def code_write(bits: int) -> data.StructLayout:
+    """A channel of a vector: POOL's, or NORM's."""
+    return data.StructLayout({"valid": 1, "norm_vector": 1, "channel": CHANNEL_BITS, "code": bits})
 
 
 class HeadMemories(wiring.Component):
@@ -39,39 +40,40 @@ class HeadMemories(wiring.Component):
 
     Parameters
     ----------
-    classes : logits of an image
+    classes : logits of an image        bits : of a code
 
     Members
     -------
     write_weight_<s> : In(memory_write(128 bits)): bits 128 s .. 128 s + 127 of a weight word
-    load : In(LOAD): parameters        write_pair : In(PAIR_WRITE)        write_code : In(CODE_WRITE)
+    load : In(LOAD): parameters        write_pair : In(PAIR_WRITE)        write_code : In(code_write(bits))
     weight_address, vector_address, parameter_address, value_address : In; the vector's is {word, NORM's?}, the values' is a pair's
-    weights : Out(512), vector : Out(256), parameters : Out(90), value : Out(32): ``latency`` = 2 cycles after the address
+    weights : Out(512), vector : Out(32 * bits), parameters : Out(90), value : Out(32): ``latency`` = 2 cycles after the address
     logit_address : In({beat, image})        logits : Out(8 x 16 bits), a cycle later
 
     Timing
     ------
     One word per cycle of each. What is written can be read ``written`` = 2 cycles later; weights, 1.
 
-    Resources: 16 + 4 + 2.5 + 2 + 2 BRAM36 for weights, vectors, parameters, values and 1,000 logits of two images.
+    Resources, 8 bits: 16 + 4 + 2.5 + 2 + 2 BRAM36 for weights, vectors, parameters, values and 1,000 logits of two images.
     """
 
     latency, written = 2, 2
 
-    def __init__(self, classes: int):
+    def __init__(self, classes: int, bits: int):
+        self.bits = bits
         self.beat_bits = max(1, ceil_log2(-(-classes // BANKS)))
         super().__init__(
             {
                 **{f"write_weight_{s}": In(memory_write(unsigned(SLICE_BITS))) for s in range(SLICES)},
                 "load": In(LOAD),
                 "write_pair": In(PAIR_WRITE),
-                "write_code": In(CODE_WRITE),
+                "write_code": In(code_write(bits)),
                 "weight_address": In(WEIGHT_BITS),
                 "vector_address": In(VECTOR_BITS),
                 "parameter_address": In(PARAMETER_BITS),
                 "value_address": In(PAIR_BITS),
                 "weights": Out(SLICES * SLICE_BITS),
-                "vector": Out(WORD_BITS),
+                "vector": Out(WORD_CHANNELS * bits),
                 "parameters": Out(PARAMETER_WIDTH),
                 "value": Out(2 * VALUE_BITS),
                 "logit_address": In(BEAT_ADDRESS_BITS),
@@ -109,7 +111,8 @@ class HeadMemories(wiring.Component):
             delay(m, value, 1, name=name) for value, name in ((Cat(word, write.norm_vector), "code_word"), (write.code, "code"))
         )
         codes = codes.replicate(WORD_CHANNELS)
-        m.d.comb += self.vector.eq(_memory(m, "vectors", WORD_BITS, enable, address, codes, self.vector_address, granularity=CODE_BITS))
+        vector = _memory(m, "vectors", len(codes), enable, address, codes, self.vector_address, granularity=self.bits)
+        m.d.comb += self.vector.eq(vector)
 
     def _logits(self, m, place, values):
         """A beat is eight logits: four pairs."""

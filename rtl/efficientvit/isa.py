@@ -19,6 +19,8 @@ WORD_CHANNELS = 32
 PAIRS = WORD_CHANNELS // 2
 #: Least bit of Hardswish's fraction field: K = HARDSWISH_BASE + fraction.
 HARDSWISH_BASE = 6
+#: Bit of a STREAM's address that names the head's buffer.
+HEAD_BUFFER = 15
 
 
 class Opcode(enum.IntEnum):
@@ -38,7 +40,7 @@ class Opcode(enum.IntEnum):
 
 class Counter(enum.IntEnum):
     """What the compiler uses the counters for. NONE is never posted. The two of the array and OUTERS_DONE, DEPTHS_DONE are posted by the
-    machine for every STEP, OUTER and DEPTH_LINES; the others by the instruction's post."""
+    machine for every instruction of their queues; the others by the instruction's post."""
 
     NONE = 0
     LOADED = 1  # LOADs in place
@@ -47,7 +49,7 @@ class Counter(enum.IntEnum):
     HEAD_LOADED = 11  # LOADs of the head in place
     STEPS_WRITTEN = 3  # steps whose results are in the memory of their row: of all rows as seen from instructions that hop
     STEPS_COLLECTED = 4  # steps whose results are in the expansion ring, the key/value memory or the pool
-    DEPTHS_DONE = 5  # line pairs whose results are in the rows' memories
+    DEPTHS_DONE = 5  # commands of the depthwise engine; of a line pair, when its results are in the rows' memories
     OUTERS_DONE = 6  # states in the state memory
     WINDOWS_DONE = 7  # WINDOWs whose words are in the rows' memories
     HEADS_DONE = 8  # commands of the head

@@ -9,14 +9,14 @@ from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from rtl.efficientvit.collector import CONTEXTS, PoolGroup
+from rtl.efficientvit.collector import CONTEXTS, pool_group
 from rtl.efficientvit.config import BUSES
-from rtl.efficientvit.head_command import CODE_BITS, WORD_ADDRESS_BITS, WORD_CHANNELS
+from rtl.efficientvit.head_command import WORD_ADDRESS_BITS, WORD_CHANNELS
 from rtl.tech.dsp48e2 import generic
-from rtl.units.protocol import delay
+from rtl.units.protocol import delay, require
 
-#: Three codes; a pass of 64 pixels; an image of 514.
-_TRIPLE_BITS, _PASS_BITS, SUM_BITS = 10, 14, 17
+#: More than a code: of three of them; of a pass of 64 pixels; of an image of 514.
+_TRIPLE, _PASS, _IMAGE = 2, 6, 9
 #: Channels that are added to the memory at a time.
 LANES = 4
 _STEPS = WORD_CHANNELS // LANES
@@ -25,7 +25,9 @@ ADDRESS_BITS = WORD_ADDRESS_BITS + STEP_BITS
 #: Cycles from a group to its sum, and from there to the memory's first channels.
 _ADD, _UPDATE = 3, 5
 
-SUMS = data.ArrayLayout(SUM_BITS, LANES)
+
+def sums_layout(bits: int) -> data.ArrayLayout:
+    return data.ArrayLayout(bits + _IMAGE, LANES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,10 +35,14 @@ class PoolSumsConfig:
     """
     Parameters
     ----------
-    technology : of the adders, see `rtl.tech.dsp48e2`
+    bits : of a code, 4..8        technology : of the adders, see `rtl.tech.dsp48e2`
     """
 
+    bits: int = 8
     technology: object = generic
+
+    def __post_init__(self) -> None:
+        require(4 <= self.bits <= 8, "bits must be 4..8", self.bits, "choose a width in that range")
 
     def build(self) -> PoolSums:
         return PoolSums(self)
@@ -51,9 +57,9 @@ class PoolSums(wiring.Component):
 
     Members
     -------
-    group : In(PoolGroup): up to four pixels of a word. ``last`` is a strobe: the pass ends with this group, which may have no valid pixels;
-        ``word``, ``begin`` are used with it. Of groups without pixels nothing else counts
-    address : In(10): {word, step}        sums : Out(4 x 17): of channels 4 * step + k of the word, 2 cycles later
+    group : In(pool_group(bits)): up to four pixels of a word. ``last`` is a strobe: the pass ends with this group, which may have no valid
+        pixels; ``word``, ``begin`` are used with it. Of groups without pixels nothing else counts
+    address : In(10): {word, step}        sums : Out(sums_layout(bits)): of channels 4 * step + k of the word, 2 cycles later
 
     Timing
     ------
@@ -63,7 +69,7 @@ class PoolSums(wiring.Component):
     Groups of up to three words interleave, so each context has a sum of its own, in LUTs. When a pass ends, its 32 sums are added to the
     memory four at a time, so that it is two block memories, not eight.
 
-    Resources, yosys, before place-and-route: 1,574 LUT (256 memory, 74 shift register), 3,054 FF, 2 BRAM36.
+    Resources, 8 bits, yosys, before place-and-route: 1,574 LUT (256 memory, 74 shift register), 3,054 FF, 2 BRAM36.
 
     Source: model/efficientvit/interpreter.py, pool.
     """
@@ -72,8 +78,8 @@ class PoolSums(wiring.Component):
     latency = 2
 
     def __init__(self, config: PoolSumsConfig):
-        self.config = config
-        super().__init__({"group": In(PoolGroup), "address": In(ADDRESS_BITS), "sums": Out(SUMS)})
+        self.config, self._pass_bits = config, config.bits + _PASS
+        super().__init__({"group": In(pool_group(config.bits)), "address": In(ADDRESS_BITS), "sums": Out(sums_layout(config.bits))})
 
     def elaborate(self, platform):
         m = Module()
@@ -84,36 +90,36 @@ class PoolSums(wiring.Component):
         target = delay(m, Cat(group.word, group.begin), _ADD, name="target")
         word, begin = Signal(WORD_ADDRESS_BITS, reset_less=True), Signal(reset_less=True)
         last = delay(m, group.last, _ADD, name="last", reset=True)
-        m.d.sync += [leaving.eq(leaving[LANES * _PASS_BITS :]), step.eq(step + 1)]
+        m.d.sync += [leaving.eq(leaving[LANES * self._pass_bits :]), step.eq(step + 1)]
         with m.If(step == _STEPS - 1):
             m.d.sync += steps.eq(0)
         with m.If(last):
             m.d.sync += [leaving.eq(Cat(total)), step.eq(0), steps.eq(1), Cat(word, begin).eq(target)]
-        self._update(m, Cat(step, word), steps, begin, leaving[: LANES * _PASS_BITS])
+        self._update(m, Cat(step, word), steps, begin, leaving[: LANES * self._pass_bits])
         return m
 
     def _pass_sums(self, m):
         """Sums of the group's context, ``_ADD`` cycles after the group."""
-        technology, group = self.config.technology, self.group
+        technology, group, bits, pass_bits = self.config.technology, self.group, self.config.bits, self._pass_bits
         context, first, valid = group.context, group.first, group.valid.any()
-        pixels = [Signal(data.ArrayLayout(CODE_BITS, WORD_CHANNELS), name=f"pixel_{pixel}", reset_less=True) for pixel in range(BUSES)]
+        pixels = [Signal(data.ArrayLayout(bits, WORD_CHANNELS), name=f"pixel_{pixel}", reset_less=True) for pixel in range(BUSES)]
         for pixel, codes in enumerate(pixels):
             m.d.sync += codes.as_value().eq(Mux(group.valid[pixel], group.data[pixel], 0))
         m.submodules.contexts = memory = Memory(
-            shape=unsigned(WORD_CHANNELS * _PASS_BITS), depth=1 << (CONTEXTS - 1).bit_length(), init=[], attrs={"ram_style": "distributed"}
+            shape=unsigned(WORD_CHANNELS * pass_bits), depth=1 << (CONTEXTS - 1).bit_length(), init=[], attrs={"ram_style": "distributed"}
         )
         read, write = memory.read_port(domain="comb"), memory.write_port()
-        before = Signal(data.ArrayLayout(_PASS_BITS, WORD_CHANNELS), reset_less=True)
+        before = Signal(data.ArrayLayout(pass_bits, WORD_CHANNELS), reset_less=True)
         m.d.comb += read.addr.eq(delay(m, context, 1, name="read_context"))
         m.d.sync += before.as_value().eq(Mux(delay(m, first, 1, name="first"), 0, read.data))
         totals = []
         for channel in range(WORD_CHANNELS):
-            triple = Signal(_TRIPLE_BITS, name=f"triple_{channel}", reset_less=True)
-            total = Signal(_PASS_BITS, name=f"total_{channel}", reset_less=True)
+            triple = Signal(bits + _TRIPLE, name=f"triple_{channel}", reset_less=True)
+            total = Signal(pass_bits, name=f"total_{channel}", reset_less=True)
             fourth = delay(m, pixels[3][channel], 1, name=f"fourth_{channel}")
             m.d.sync += [
-                triple.eq(technology.add(m, [codes[channel] for codes in pixels[:3]], unsigned(_TRIPLE_BITS))),
-                total.eq(technology.add(m, [before[channel], triple, fourth], unsigned(_PASS_BITS))),
+                triple.eq(technology.add(m, [codes[channel] for codes in pixels[:3]], triple.shape())),
+                total.eq(technology.add(m, [before[channel], triple, fourth], total.shape())),
             ]
             totals.append(total)
         m.d.comb += [
@@ -125,15 +131,16 @@ class PoolSums(wiring.Component):
 
     def _update(self, m, address, valid, begin, added):
         """Reads, adds and writes four channels per cycle: read, memory's register, sum, write."""
-        m.submodules.sums = memory = Memory(shape=unsigned(SUMS.size), depth=1 << ADDRESS_BITS, init=[])
+        sums, pass_bits = self.sums.shape(), self._pass_bits
+        m.submodules.sums = memory = Memory(shape=unsigned(sums.size), depth=1 << ADDRESS_BITS, init=[])
         read, write = memory.read_port(), memory.write_port()
-        old, new = Signal(SUMS, reset_less=True), Signal(SUMS, reset_less=True)
+        old, new = Signal(sums, reset_less=True), Signal(sums, reset_less=True)
         m.d.comb += [read.addr.eq(Mux(valid, address, self.address)), self.sums.eq(old)]
         m.d.sync += old.as_value().eq(read.data)
         parts, begin = delay(m, added, 2, name="added"), delay(m, begin, 2, name="begin")
         for lane in range(LANES):
-            part = parts[lane * _PASS_BITS : (lane + 1) * _PASS_BITS]
-            m.d.sync += new[lane].eq((part + Mux(begin, 0, old[lane]))[:SUM_BITS])  # an image has at most 514 pixels
+            part = parts.word_select(lane, pass_bits)
+            m.d.sync += new[lane].eq((part + Mux(begin, 0, old[lane]))[: sums.elem_shape])  # an image has at most 514 pixels
         m.d.comb += [
             write.addr.eq(delay(m, address, 3, name="target_address")),
             write.en.eq(delay(m, valid, 3, name="target_valid", reset=True)),

@@ -17,8 +17,6 @@ SMALL_IMAGE, SMALL_ROWS, ROWS = 32, 16, 49
 LARGE_IMAGE, WIDE_STEM, LARGE_MEMORY_WORDS = 224, 16, 1024
 #: The state memory must hold both scales of an attention.
 STATE_DEPTH, LARGE_STATE_DEPTH = 512, 1024
-#: The expansion ring, by what its banks must hold of eight lines.
-RING_DEPTH, LARGE_RING_DEPTH = 512, 1024
 
 
 def preset(graph: EfficientVitGraph, *, rows: int | None = None, technology: str = "generic", dsp_clock: int = 1) -> EfficientVitMachine:
@@ -39,7 +37,7 @@ def preset(graph: EfficientVitGraph, *, rows: int | None = None, technology: str
         image_size=image.height, channels=image.channels, classes=graph.tensors[LOGITS].channels, bits=graph.bits,
         rows=rows if rows is not None else SMALL_ROWS if image.height <= SMALL_IMAGE else ROWS,
         technology=TECHNOLOGIES[technology], dsp_clock=dsp_clock,
-        ring_depth=RING_DEPTH if _eight_lines(graph) <= RING_DEPTH else LARGE_RING_DEPTH, **larger,
+        **larger,
     )  # fmt: skip
 
 
@@ -48,16 +46,10 @@ def _state_words(graph: EfficientVitGraph, attention: LinearAttention) -> int:
     return PAIRS * (1 + graph.tensors[attention.target].channels // len(attention.scales) // WORD_CHANNELS)
 
 
-def _eight_lines(graph: EfficientVitGraph) -> int:
-    """Words that eight whole lines of a depthwise layer's input take in each of the ring's eight banks, at most."""
-    sources = [graph.tensors[op.source] for op in graph.operators if isinstance(op, Convolution) and op.depthwise]
-    return max(((tensor.width | 1) * -(-tensor.channels // WORD_CHANNELS) for tensor in sources), default=0)
-
-
 def check_bits(bits: int) -> None:
     """Raises InputError for a precision that no machine has: ahead of a graph that takes long to make."""
-    if bits != 8:
-        raise InputError(f"--bits must be 8 for EfficientViT: {bits} is not done yet; use 8")
+    if not 4 <= bits <= 8:
+        raise InputError(f"--bits must be 4..8 for EfficientViT: {bits} is not; choose 8, 6 or 4")
 
 
 def described(config: EfficientVitMachine) -> str:

@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 
 from rtl.efficientvit.config import EfficientVitMachine
 from rtl.efficientvit.isa import PAIRS, WORD_CHANNELS
-from rtl.efficientvit.row_bus import ADDRESS_BITS, ROW_BITS, DepthLane, RowBus, WindowLane
+from rtl.efficientvit.row_bus import ADDRESS_BITS, ROW_BITS, RowBus, depth_lane, window_lane
 from rtl.efficientvit.row_timing import RowTiming
 from rtl.tech.clocking import CLOCKINGS, FAST_CLOCK, drive_fast_domain
 from rtl.units.code_quotient import EXPONENT_BITS
@@ -16,24 +16,22 @@ from rtl.units.int8_matmul import Int8MatmulConfig
 from rtl.units.log2_exponent import Log2ExponentConfig
 from rtl.units.protocol import delay
 
-WORD_BITS = 8 * WORD_CHANNELS
-HALF_BITS = WORD_BITS // 2
-#: A pair of results: channels c and c + 16.
+#: A pair of results: channels c and c + 16, each in a byte of the trace.
 RowResult = data.StructLayout({"valid": 1, "codes": data.ArrayLayout(8, 2)})
-_Write = data.StructLayout({"valid": 1, "address": ADDRESS_BITS, "halves": 2, "data": WORD_BITS})
 SCORE_SLOTS = 16
 
 
 def row_members(config: EfficientVitMachine) -> dict:
-    lanes = {"bus": RowBus, "depth_a": DepthLane, "depth_b": DepthLane, "window": WindowLane}
+    lane = depth_lane(config.bits)
+    lanes = {"bus": RowBus, "depth_a": lane, "depth_b": lane, "window": window_lane(config.bits)}
     clocks = {FAST_CLOCK: In(1)} if config.dsp_clock == 2 else {}
     return {
         **clocks,
         "index": In(ROW_BITS),
         **{f"i_{name}": In(shape) for name, shape in lanes.items()},
         **{f"o_{name}": Out(shape) for name, shape in lanes.items()},
-        "i_collect": In(WORD_BITS),
-        "o_collect": Out(WORD_BITS),
+        "i_collect": In(config.word_bits),
+        "o_collect": Out(config.word_bits),
         "result": Out(RowResult),
     }
 
@@ -69,7 +67,7 @@ class Row(wiring.Component):
     """
 
     def __init__(self, config: EfficientVitMachine):
-        self.config = config
+        self.config, self.word = config, unsigned(config.word_bits)
         super().__init__(row_members(config))
 
     def elaborate(self, platform):
@@ -80,8 +78,8 @@ class Row(wiring.Component):
         m.submodules.matmul = matmul = units.matmul.build()
         requantizers = [units.requantize.build() for _ in range(2)]
         bus = self._hop(m)
-        m.submodules.memory = memory = Memory(shape=unsigned(WORD_BITS), depth=self.config.memory_words, init=[])
-        read, write = memory.read_port(), memory.write_port(granularity=HALF_BITS)
+        m.submodules.memory = memory = Memory(shape=self.word, depth=self.config.memory_words, init=[])
+        read, write = memory.read_port(), memory.write_port(granularity=self.word.width // 2)
         m.d.comb += [read.addr.eq(bus.address), read.en.eq(bus.read)]
         self._multiply(m, matmul, bus, read.data)
         shortcuts = self._shortcuts(m, bus, read.data, units.timing.shortcut_wait)
@@ -100,18 +98,18 @@ class Row(wiring.Component):
         return self.o_bus
 
     def _multiply(self, m, matmul, bus, word):
-        """Rectified codes are less 128, or 0: by the registers' reset, which costs a LUT per code and not one per bit."""
-        operand = Signal(WORD_BITS, reset_less=True)
+        """Rectified codes are less half their range, or 0: by the registers' reset, which costs a LUT per code and not one per bit."""
+        operand, bits = Signal(self.word, reset_less=True), self.config.bits
         with m.If(bus.operand_load):
             m.d.sync += operand.eq(word)
             for channel in range(WORD_CHANNELS):
-                code, rectified = word.word_select(channel, 8), operand.word_select(channel, 8)
+                code, rectified = word.word_select(channel, bits), operand.word_select(channel, bits)
                 with m.If(bus.rectify):
-                    m.d.sync += rectified[7].eq(0)
-                with m.If(bus.rectify & ~code[7]):
-                    m.d.sync += rectified[:7].eq(0)
+                    m.d.sync += rectified[-1].eq(0)
+                with m.If(bus.rectify & ~code[-1]):
+                    m.d.sync += rectified[:-1].eq(0)
         m.d.comb += [
-            matmul.codes.eq(operand),
+            *(matmul.codes[channel].eq(operand.word_select(channel, bits)) for channel in range(WORD_CHANNELS)),
             matmul.weights_0.eq(bus.weights_0),
             matmul.weights_1.eq(bus.weights_1),
             matmul.first.eq(bus.first),
@@ -121,18 +119,19 @@ class Row(wiring.Component):
     def _shortcuts(self, m, bus, word, wait):
         """Code less zero of the shortcut of each channel of the pair. One word is kept: its pairs are chosen as their products come, and
         wait, two codes each, in shift registers."""
-        kept = Signal(WORD_BITS, name="shortcut_word", reset_less=True)
+        kept, bits = Signal(self.word, name="shortcut_word", reset_less=True), self.config.bits
         with m.If(bus.shortcut_load):
             m.d.sync += kept.eq(word)
         values = []
         for half in range(2):
-            codes = [kept.word_select(half * PAIRS + pair, 8) for pair in range(PAIRS)]
-            fours = [Signal(8, name=f"shortcut_{half}_{group}", reset_less=True) for group in range(PAIRS // 4)]
-            code, value = (Signal(bits, name=f"shortcut_{name}_{half}", reset_less=True) for bits, name in ((8, "code"), (9, "value")))
+            codes = [kept.word_select(half * PAIRS + pair, bits) for pair in range(PAIRS)]
+            fours = [Signal(bits, name=f"shortcut_{half}_{group}", reset_less=True) for group in range(PAIRS // 4)]
+            code = Signal(bits, name=f"shortcut_code_{half}", reset_less=True)
+            value = Signal(bits + 1, name=f"shortcut_value_{half}", reset_less=True)
             m.d.sync += [four.eq(Array(codes[4 * group : 4 * group + 4])[bus.shortcut_low]) for group, four in enumerate(fours)]
             m.d.sync += code.eq(Array(fours)[bus.shortcut_high])
             late = delay(m, code, wait, name=f"shortcut_late_{half}")
-            m.d.sync += value.eq(late - bus.constants.shortcut_zero)
+            m.d.sync += value.eq((late - bus.constants.shortcut_zero[:bits])[: len(value)])
             values.append(value.as_signed())
         return values
 
@@ -161,12 +160,12 @@ class Row(wiring.Component):
     def _gather(self, m, requantizers, bus):
         """Pairs come in order of channels: each half of the word is a shift register."""
         results = [unit.o for unit in requantizers]
-        halves = [Signal(HALF_BITS, name=f"gather_{half}", reset_less=True) for half in range(2)]
+        halves = [Signal(self.word.width // 2, name=f"gather_{half}", reset_less=True) for half in range(2)]
         for half, result in zip(halves, results, strict=True):
             with m.If(result.valid):
-                m.d.sync += half.eq(Cat(half[8:], result.payload[:8], Const(0, 8 - len(result.payload))))
+                m.d.sync += half.eq(Cat(half[len(result.payload) :], result.payload))
         word = Cat(halves)
-        collected = Signal(WORD_BITS, reset_less=True)
+        collected = Signal(self.word, reset_less=True)
         m.d.sync += collected.eq(Mux(bus.word_collect, word, self.i_collect))
         m.d.comb += [
             self.o_collect.eq(collected),
@@ -182,11 +181,12 @@ class Row(wiring.Component):
             for lane in (self.o_depth_a, self.o_depth_b)
         ]
         window = (self.o_window.valid & (self.o_window.row == self.index), self.o_window.address, Const(3, 2), self.o_window.data)
-        chosen, own = Signal(_Write, name="chosen", reset_less=True), Signal(_Write)
+        write = data.StructLayout({"valid": 1, "address": ADDRESS_BITS, "halves": 2, "data": self.word})
+        chosen, own = Signal(write, name="chosen", reset_less=True), Signal(write)
         m.d.comb += [own.valid.eq(bus.word_write), own.address.eq(bus.word_address), own.halves.eq(3), own.data.eq(word)]
         waiting, taken = [], bus.word_write
         for number, (valid, address, halves, value) in enumerate((*depths, window)):
-            held = Signal(_Write, name=f"held_{number}", reset_less=True)
+            held = Signal(write, name=f"held_{number}", reset_less=True)
             with m.If(valid):
                 m.d.sync += [held.address.eq(address), held.halves.eq(halves), held.data.eq(value)]
             m.d.sync += held.valid.eq(valid | (held.valid & taken))

@@ -11,7 +11,7 @@ from rtl.efficientvit.isa import PAIRS, WORD_CHANNELS
 
 ADDRESS_BITS = depth_command.TARGET
 ROW_BITS = 6
-WINDOW_BYTES = 27
+WINDOW_CODES = 27
 
 #: Parameters of one output channel's requantizer, each in the cycle in which it is used.
 Parameter = data.StructLayout(
@@ -36,11 +36,6 @@ Constants = data.StructLayout(
         "low": 1,
     }
 )
-#: 16 channels (``half`` of a word) of one pixel, for row ``row``.
-DepthLane = data.StructLayout({"valid": 1, "row": ROW_BITS, "address": ADDRESS_BITS, "half": 1, "data": 8 * PAIRS})
-#: The bytes under one window of the stem's convolution.
-WindowLane = data.StructLayout({"valid": 1, "row": ROW_BITS, "address": ADDRESS_BITS, "data": 8 * WINDOW_BYTES})
-
 RowBus = data.StructLayout(
     {
         "read": 1,
@@ -67,3 +62,13 @@ RowBus = data.StructLayout(
         "word_collect": 1,
     }
 )
+
+
+def depth_lane(bits: int) -> data.StructLayout:
+    """16 channels (``half`` of a word) of one pixel, for row ``row``."""
+    return data.StructLayout({"valid": 1, "row": ROW_BITS, "address": ADDRESS_BITS, "half": 1, "data": bits * PAIRS})
+
+
+def window_lane(bits: int) -> data.StructLayout:
+    """The codes under one window of the stem's convolution."""
+    return data.StructLayout({"valid": 1, "row": ROW_BITS, "address": ADDRESS_BITS, "data": bits * WINDOW_CODES})

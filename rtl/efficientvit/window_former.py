@@ -1,4 +1,4 @@
-"""`WindowFormer`: an image's bytes to the 3 x 3 windows, two pixels apart, that the stem's convolution multiplies."""
+"""`WindowFormer`: an image's bytes to codes, and these to the 3 x 3 windows, two pixels apart, that the stem's convolution multiplies."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out
 
 from rtl.bus.axi import BEAT, BEAT_BYTES
 from rtl.efficientvit.config import EfficientVitMachine
-from rtl.efficientvit.row_bus import ADDRESS_BITS, ROW_BITS, WINDOW_BYTES, WindowLane
+from rtl.efficientvit.row_bus import ADDRESS_BITS, ROW_BITS, window_lane
 from rtl.units.protocol import delay
 
 #: Columns of the image that are stored together: two windows step over as many.
@@ -17,17 +17,20 @@ COLUMNS = 4
 LINE_BANKS = 4
 #: Lines that are kept; three are read, the others arrive meanwhile.
 LINES = 2 * LINE_BANKS
-Start = data.StructLayout(
-    {
-        "first": 1,
-        "lines": 9,
-        "row": ROW_BITS,
-        "address": ADDRESS_BITS,
-        "region": ADDRESS_BITS,
-        "region_end": ADDRESS_BITS,
-        "pads": data.ArrayLayout(8, 3),
-    }
-)
+
+
+def start_layout(bits: int) -> data.StructLayout:
+    return data.StructLayout(
+        {
+            "first": 1,
+            "lines": 9,
+            "row": ROW_BITS,
+            "address": ADDRESS_BITS,
+            "region": ADDRESS_BITS,
+            "region_end": ADDRESS_BITS,
+            "pads": data.ArrayLayout(bits, 3),
+        }
+    )
 
 
 class WindowFormer(wiring.Component):
@@ -40,7 +43,7 @@ class WindowFormer(wiring.Component):
     -------
     start, job : begins ``job.lines`` output lines, the image's first ones if ``job.first``; only when idle. ``job`` is held until then
     i_beats : the image's bytes (y, x, channel)
-    o : WindowLane; byte (ky * 3 + kx) * channels + channel of the window
+    o : window_lane(bits); code (ky * 3 + kx) * channels + channel of the window
     idle : everything has left        clear : abandons everything
 
     Timing
@@ -54,9 +57,9 @@ class WindowFormer(wiring.Component):
         super().__init__(
             {
                 "start": In(1),
-                "job": In(Start),
+                "job": In(start_layout(config.bits)),
                 "i_beats": In(stream.Signature(BEAT)),
-                "o": Out(WindowLane),
+                "o": Out(window_lane(config.bits)),
                 "idle": Out(1),
                 "clear": In(1),
             }
@@ -67,8 +70,8 @@ class WindowFormer(wiring.Component):
         return self.config.image_size // COLUMNS
 
     @property
-    def _group_bytes(self) -> int:
-        return COLUMNS * self.config.channels
+    def _group_bits(self) -> int:
+        return COLUMNS * self.config.channels * self.config.bits
 
     def elaborate(self, platform):
         m = Module()
@@ -89,25 +92,27 @@ class WindowFormer(wiring.Component):
         """Line l is in bank l % 4; two lines each."""
         self._reads, writes = [], []
         for bank in range(LINE_BANKS):
-            m.submodules[f"lines_{bank}"] = memory = Memory(shape=unsigned(8 * self._group_bytes), depth=2 * self._groups, init=[])
+            m.submodules[f"lines_{bank}"] = memory = Memory(shape=unsigned(self._group_bits), depth=2 * self._groups, init=[])
             writes.append(memory.write_port())
             self._reads.append(memory.read_port())
         return writes
 
     def _groups_of(self, m, begins, room, valid):
-        """Cuts beats into groups of columns. What is left of a beat waits: ``left`` units of a column of one channel each."""
-        units, beat = self.config.channels, self.i_beats.payload.data
-        left, held = Signal(2), Signal(8 * (BEAT_BYTES - COLUMNS), reset_less=True)
-        group = Signal(8 * self._group_bytes)
+        """Cuts beats, of whose bytes the upper bits are the codes, into groups of columns. What is left of a beat waits: ``left`` units of
+        a column of one channel each."""
+        units, bits = self.config.channels, self.config.bits
+        beat = Cat(self.i_beats.payload.data.word_select(pixel, 8)[8 - bits :] for pixel in range(BEAT_BYTES))
+        left, held, unit = Signal(2), Signal(bits * (BEAT_BYTES - COLUMNS), reset_less=True), bits * COLUMNS
+        group = Signal(self._group_bits)
         takes = Signal()
         m.d.comb += [self.i_beats.ready.eq(room & takes), valid.eq(room & (self.i_beats.valid | ~takes))]
         with m.Switch(left):
             for count in range(BEAT_BYTES // COLUMNS):
                 with m.Case(count):
-                    known = Cat(held[: 8 * COLUMNS * count], *([beat] if count < units else []))
+                    known = Cat(held[: unit * count], *([beat] if count < units else []))
                     m.d.comb += [takes.eq(count < units), group.eq(known[: len(group)])]
                     with m.If(valid):
-                        m.d.sync += [left.eq(len(known) // (8 * COLUMNS) - units), held.eq(known[len(group) :])]
+                        m.d.sync += [left.eq(len(known) // unit - units), held.eq(known[len(group) :])]
         with m.If(self.clear | begins):
             m.d.sync += left.eq(0)
         return group
@@ -132,8 +137,7 @@ class WindowFormer(wiring.Component):
         """Steps over a line's groups, two cycles each, when its lines are there: two more than were read before."""
         left = Signal(signed(10), init=-1)  # lines, less one
         running, group, second, last, top = Signal(), Signal(range(self._groups)), Signal(), Signal(), Signal()
-        lane = Signal(WindowLane)
-        pads = Signal(data.ArrayLayout(8, 3))
+        lane, pads = Signal(self.o.shape()), Signal(self.job.pads.shape())
         m.d.comb += read.eq(running & second & last)
         m.d.sync += last.eq(group == self._groups - 1)
         for bank, port in enumerate(self._reads):
@@ -159,7 +163,7 @@ class WindowFormer(wiring.Component):
 
     def _emit(self, m, lane, pads, running, second, at_left, odd, top):
         """Windows from what was read the cycle before. Returns whether one is still on its way."""
-        channels = self.config.channels
+        channels, pixel = self.config.channels, self.config.channels * self.config.bits
         pad = Cat(pads[channel] for channel in range(channels))
         odd, top = delay(m, odd, 1, name="odd"), delay(m, top, 1, name="top")
         read, valid = delay(m, running, 1, name="read", reset=True), delay(m, running, 2, name="valid", reset=True)
@@ -173,8 +177,8 @@ class WindowFormer(wiring.Component):
         windows = []
         for number, line in enumerate(lines):
             columns = delay(m, line, 1, name=f"columns_{number}")
-            column = [columns[8 * channels * index : 8 * channels * (index + 1)] for index in range(COLUMNS)]
-            before = Signal(8 * channels, name=f"before_{number}", reset_less=True)
+            column = [columns.word_select(index, pixel) for index in range(COLUMNS)]
+            before = Signal(pixel, name=f"before_{number}", reset_less=True)
             with m.If(valid & phase):
                 m.d.sync += before.eq(column[-1])
             left = Mux(left_edge, pad, before)
@@ -184,7 +188,7 @@ class WindowFormer(wiring.Component):
             self.o.valid.eq(valid),
             self.o.row.eq(lane.row),
             self.o.address.eq(lane.address),
-            self.o.data.eq(Cat(window, Const(0, 8 * WINDOW_BYTES - len(window)))),
+            self.o.data.eq(Cat(window, Const(0, len(self.o.data) - len(window)))),
         ]
         self._place(m, lane, valid)
         return read | valid | self.o.valid

@@ -10,7 +10,7 @@ from rtl.array_steps import Post
 from rtl.bus.axi import BEAT, BEAT_BYTES, REQUEST
 from rtl.efficientvit.config import EfficientVitMachine
 from rtl.efficientvit.isa import PAYLOAD, Opcode
-from rtl.efficientvit.row_bus import WindowLane
+from rtl.efficientvit.row_bus import window_lane
 from rtl.efficientvit.window_former import WindowFormer
 from rtl.transfer import DmaError, Instruction, TransferCheck, Window
 from rtl.units.protocol import delay
@@ -41,7 +41,7 @@ class WindowInput(wiring.Component):
                 "clear": In(1),
                 "o_read": Out(stream.Signature(REQUEST)),
                 "i_beats": In(stream.Signature(BEAT)),
-                "o": Out(WindowLane),
+                "o": Out(window_lane(config.bits)),
                 "post": Out(Post),
                 "error": Out(2),
                 "progress": Out(1),
@@ -67,7 +67,7 @@ class WindowInput(wiring.Component):
             former.start.eq(steps[-1] & fine),
             former.clear.eq(self.clear),
             *(former.job[name].eq(fields[name]) for name in ("first", "lines", "row", "address", "region", "region_end")),
-            *(former.job.pads[channel].eq(fields[f"pad_{channel}"]) for channel in range(3)),
+            *(former.job.pads[channel].eq(fields[f"pad_{channel}"][: self.config.bits]) for channel in range(3)),
             self.o.eq(former.o),
         ]
         done = Signal()

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
 import numpy as np
 
@@ -40,24 +41,32 @@ OPERATORS = {
     "proj": "proj",
     "head.in_conv": "head",
 }
+#: The EfficientViT's engines beside the array that the account tells of: depthwise layers, K^T V, the head behind the pool.
+ENGINES = (Engine.DEPTH, Engine.OUTER, Engine.HEAD)
+
+Counts = Mapping[str, Mapping[str, int]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Account:
-    """Cycles by layer ("patch", "0.qkv", ...) and kind, and those in which the attention engine worked, None where nothing tells. Accounts
-    add."""
+    """Where cycles went. Accounts add.
+
+    layers : of the array, by layer ("patch", "0.qkv", ...) and kind
+    attention_busy : those in which the attention engine worked, None where nothing tells
+    engines : by an engine beside the array and by layer, the cycles for which the compiler plans it busy; empty where it plans none
+    """
 
     layers: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     attention_busy: int | None = None
+    engines: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     def __add__(self, more: Account) -> Account:
-        names = dict.fromkeys([*self.layers, *more.layers])
-        both = {name: [part.layers.get(name, {}) for part in (self, more)] for name in names}
-        layers = {
-            name: {kind: sum(part.get(kind, 0) for part in parts) for kind in {**parts[0], **parts[1]}} for name, parts in both.items()
-        }
         busy = [part.attention_busy for part in (self, more) if part.attention_busy is not None]
-        return Account(layers=layers, attention_busy=sum(busy) if busy else None)
+        return Account(
+            layers=_added(self.layers, more.layers),
+            attention_busy=sum(busy) if busy else None,
+            engines=_added(self.engines, more.engines),
+        )
 
     @property
     def total(self) -> dict[str, int]:
@@ -66,8 +75,22 @@ class Account:
 
     def to_dict(self) -> dict:
         """Plain values, for JSON."""
-        busy = {} if self.attention_busy is None else {"attention_busy": self.attention_busy}
-        return {"total": self.total, "layers": {name: dict(layer) for name, layer in self.layers.items()}, **busy}
+        found: dict[str, Any] = {"total": self.total, "layers": {name: dict(layer) for name, layer in self.layers.items()}}
+        if self.attention_busy is not None:
+            found["attention_busy"] = self.attention_busy
+        if self.engines:
+            found["engines"] = {name: dict(layers) for name, layers in self.engines.items()}
+        return found
+
+
+def _added(one: Counts, more: Counts) -> dict[str, dict[str, int]]:
+    found: dict[str, dict[str, int]] = {}
+    for part in (one, more):
+        for name, counts in part.items():
+            into = found.setdefault(name, {})
+            for key, count in counts.items():
+                into[key] = into.get(key, 0) + count
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +120,7 @@ def operator_of(layer: str) -> str:
     return next(ends, layer.rpartition(".")[2])
 
 
-def by_operator(layers: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, int]]:
+def by_operator(layers: Counts) -> dict[str, dict[str, int]]:
     """Layers of all blocks together."""
     found: dict[str, dict[str, int]] = {}
     for name, kinds in layers.items():
@@ -145,7 +168,18 @@ def account_of(compiled: CompiledProgram | EfficientVitProgram, counts: np.ndarr
             layers[name][kind] += count
     # What the register accesses took: the machine counts from its start, the simulator from the write that starts it.
     layers[steps.layers[-1]]["drain"] += cycles - int(counts.sum())
-    return Account(layers=layers, attention_busy=attention_busy)
+    return Account(layers=layers, attention_busy=attention_busy, engines=_planned(compiled))
+
+
+def _planned(compiled: CompiledProgram | EfficientVitProgram) -> dict[str, dict[str, int]]:
+    """Of an EfficientViT: how long each of `ENGINES` is busy with each layer, as the compiler's model of it says."""
+    found: dict[str, dict[str, int]] = {}
+    if isinstance(compiled, EfficientVitProgram):
+        for engine in ENGINES:
+            layers = found.setdefault(engine.name.lower(), {})
+            for task in compiled.plan.order[engine]:
+                layers[task.name] = layers.get(task.name, 0) + task.cycles
+    return found
 
 
 class StepProgress:

@@ -16,10 +16,11 @@ from rtl.bus.register_map import ErrorCode, as_dict
 from rtl.flow.estimate import SOURCE, Resources, estimate, to_rtlil
 from rtl.flow.family import Graph, family_of, model_name
 from rtl.flow.fit import misfits
-from rtl.flow.machine import TOP_MODULE, Config, design_of
+from rtl.flow.machine import TOP_MODULE, Config, class_count, design_of, image_shape
 from rtl.flow.verilog import verilog_of
 from rtl.flow.vivado import write_project
 from rtl.flow.vivado_system import SPARE_PORTS
+from rtl.program.image import manifest
 from rtl.tech.clocking import FAST_CLOCK
 
 REPORTED = ("lut", "ff", "dsp", "bram36")
@@ -126,7 +127,11 @@ def _write(
     for name, count in counts.items():
         total += resources[name] * count
     resources["total"] = total
-    description = family.manifest(compiled, graph, config) | {
+    run = manifest(
+        compiled, model=model_name(graph), bits=config.bits, rows=config.rows, image_shape=image_shape(config), classes=class_count(config),
+        counters=family.counters,
+    )  # fmt: skip
+    description = run | {
         "checkpoint": source,
         "board": board.name,
         "part": board.part,

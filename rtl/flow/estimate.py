@@ -27,11 +27,13 @@ SOURCE = "estimated by yosys, before place-and-route; Vivado has not been run"
 
 _COUNTS = ("lut", "lut_raw", "lutram", "srl", "ff", "carry8", "dsp", "bram36")
 _XILINX = "synth_xilinx -family xcup -top {top} -flatten -noiopad -noclkbuf"
-# Registers are marked before names are lost, so that a stage can be told by the unit that it ends in.
+# Registers are marked before names are lost, so that a stage can be told by the unit that it ends in. A field of an array has a name like
+# that of a bit, on which abc's results would collide.
 _SYNTHESIS = (
     "hierarchy -top {top}",
     "proc",
     "flatten",
+    r"rename -hide w:*\[*",
     f"setattr -set {netlist.REGISTER} 1 t:$*dff* %co1:+[Q] w:* %i",
     f"{_XILINX} -run begin:map_luts",
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from types import SimpleNamespace
+from enum import IntEnum
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,8 +20,7 @@ from rtl.efficientvit.program import expected as efficientvit_expected
 from rtl.flow.machine import Config
 from rtl.program import compiler, expected
 from rtl.program.expected import Mismatch, Recorded
-from rtl.program.image import manifest
-from rtl.program.instruction import COUNTERS
+from rtl.program.isa import Counter
 
 Graph = DeitGraph | EfficientVitGraph
 Tensors = Mapping[str, np.ndarray]
@@ -32,12 +31,13 @@ EFFICIENTVIT_LANES = 2
 class Family(Protocol):
     """
     weight_bits : of the array        pipelined : a program's images follow each other at a steady rate (else: in pairs)
-    mismatch : the class of differences
+    mismatch : the class of differences        counters : what the machine's counters are used for
     """
 
     weight_bits: int
     pipelined: bool
     mismatch: type[Mismatch]
+    counters: type[IntEnum]
 
     def compile(self, graph: Any, config: Any, images: int) -> Any:
         """The program of so many images."""
@@ -65,13 +65,9 @@ class Family(Protocol):
         """The configuration as text, the same in every process."""
         ...
 
-    def manifest(self, compiled: Any, graph: Any, config: Any) -> dict[str, Any]:
-        """See `rtl.program.image.manifest`."""
-        ...
-
 
 class Deit:
-    weight_bits, pipelined, mismatch = 1, False, Mismatch
+    weight_bits, pipelined, mismatch, counters = 1, False, Mismatch, Counter
 
     def compile(self, graph: DeitGraph, config: AcceleratorConfig, images: int) -> compiler.CompiledProgram:
         return compiler.compile_graph(graph, config, images=images)
@@ -97,12 +93,9 @@ class Deit:
     def described(self, config: AcceleratorConfig) -> str:
         return repr(config)
 
-    def manifest(self, compiled, graph: DeitGraph, config: AcceleratorConfig) -> dict[str, Any]:
-        return manifest(compiled, config)
-
 
 class EfficientVit:
-    weight_bits, pipelined, mismatch = 8, True, efficientvit_expected.PixelMismatch
+    weight_bits, pipelined, mismatch, counters = 8, True, efficientvit_expected.PixelMismatch, EfficientVitCounter
 
     def compile(self, graph: EfficientVitGraph, config: EfficientVitMachine, images: int) -> efficientvit_compiler.CompiledProgram:
         return efficientvit_compiler.compile_graph(graph, config, images=images)
@@ -123,11 +116,6 @@ class EfficientVit:
 
     def described(self, config: EfficientVitMachine) -> str:
         return efficientvit_preset.described(config)
-
-    def manifest(self, compiled, graph: EfficientVitGraph, config: EfficientVitMachine) -> dict[str, Any]:
-        shape = SimpleNamespace(name=graph.name, image_size=config.image_size, channels=config.channels, classes=config.classes)
-        counters = {str(counter.value): counter.name for counter in EfficientVitCounter if counter} | {"count": COUNTERS}
-        return manifest(compiled, SimpleNamespace(shape=shape, bits=config.bits, rows=config.rows)) | {"counters": counters}
 
 
 def _macs(graph: EfficientVitGraph, operator: Any) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from amaranth.lib import wiring
@@ -16,31 +15,13 @@ from rtl.config import AcceleratorConfig
 from rtl.efficientvit.config import EfficientVitMachine
 from rtl.flow.verilator import Simulator, build_library
 from rtl.flow.verilog import export
+from rtl.program.image import LOGIT_BYTES, WINDOW_ALIGNMENT, Program
 
 TOP_MODULE = "accelerator"
-WINDOW_ALIGNMENT = 4096
 FIRST_WINDOW = 0x10_0000
 MAX_CYCLES = 5_000_000
-LOGIT_BYTES = 2
 
 Config = AcceleratorConfig | EfficientVitMachine
-
-
-class Program(Protocol):
-    """What a compiled program is to the machine that runs it."""
-
-    @property
-    def program(self) -> bytes: ...
-    @property
-    def weights(self) -> bytes: ...
-    @property
-    def image_bytes(self) -> int: ...
-    @property
-    def result_bytes(self) -> int: ...
-    @property
-    def image_offsets(self) -> tuple[int, ...]: ...
-    @property
-    def result_offsets(self) -> tuple[int, ...]: ...
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,10 +12,11 @@ import numpy as np
 
 from rtl.flow.account import Account, StepProgress, account_of
 from rtl.flow.family import Family, Graph, Tensors, family_of, model_name
-from rtl.flow.machine import Config, Machine, Program, accelerator_verilog
+from rtl.flow.machine import Config, Machine, accelerator_verilog
 from rtl.flow.toolchain import digest
 from rtl.flow.verilator import Simulator
 from rtl.program.expected import ATTENTION, LINEAR, Mismatch, Recorded
+from rtl.program.image import Program
 
 CHANNELS = (LINEAR, ATTENTION)
 #: Most images of one program: bounds the memory that traces and references take.

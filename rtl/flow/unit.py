@@ -17,8 +17,9 @@ from amaranth.lib.wiring import In, Out
 
 from rtl.flow.build import REPORTED
 from rtl.flow.estimate import SOURCE, Resources, estimate, to_rtlil
+from rtl.flow.plain_shell import PlainShell
 from rtl.flow.toolchain import digest
-from rtl.flow.unit_vectors import CYCLES, SETTLED, PlainShell, memory_text, replay_bench, simulate, stimulus
+from rtl.flow.unit_vectors import CYCLES, SETTLED, memory_text, replay_bench, simulate, stimulus
 from rtl.flow.verilog import verilog_of
 from rtl.units.registry import UnitEntry, unit
 

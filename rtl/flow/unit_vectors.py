@@ -10,68 +10,17 @@ import random
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
-from amaranth.hdl import ClockDomain, Const, Module, Shape, Value
-from amaranth.lib import data, wiring
+from amaranth.hdl import ClockDomain, Module
+from amaranth.lib import wiring
 from amaranth.sim import Simulator
 
+from rtl.flow.plain_shell import Leaf, PlainShell
 from rtl.units.registry import UnitEntry
 
 #: Cycles of a replay; of its reset; of what is not compared.
 CYCLES, RESET, SETTLED = 1000, 4, 128
 _EXTREME, _SMALL = 0.25, 0.2
-
-
-@dataclass(frozen=True, kw_only=True)
-class Leaf:
-    """A number within a port: ``name`` is the port's and the fields', elements of an array share it. ``offset``: of bits in the port."""
-
-    port: str
-    name: str
-    shape: Shape
-    offset: int
-
-
-class PlainShell(wiring.Component):
-    """``unit`` with every port a plain vector: stream ``i`` becomes ``i__payload`` and ``i__valid``. Constant ports are left out, which
-    Amaranth refuses at the top of a file: the ``ready`` of a stream that never stalls."""
-
-    def __init__(self, unit: wiring.Component) -> None:
-        self.unit, self.leaves, self._inner = unit, [], {}
-        members = {}
-        for path, member, value in unit.signature.flatten(unit):
-            if isinstance(value, Const):
-                continue
-            name = "__".join(map(str, path))
-            self._inner[name] = (member, Value.cast(value))
-            members[name] = wiring.Member(member.flow, Shape.cast(member.shape).width)
-            if member.flow is wiring.In:
-                self.leaves += [Leaf(port=name, **leaf) for leaf in _leaves(member.shape, ".".join(map(str, path)))]
-        super().__init__(members)
-
-    def widths(self, flow: wiring.Flow) -> dict[str, int]:
-        """Bits of each port of one direction."""
-        return {name: member.shape for name, member in self.signature.members.items() if member.flow is flow}
-
-    def elaborate(self, platform: object) -> Module:
-        m = Module()
-        m.submodules.unit = self.unit
-        for name, (member, inner) in self._inner.items():
-            outer = getattr(self, name)
-            m.d.comb += inner.eq(outer) if member.flow is wiring.In else outer.eq(inner)
-        return m
-
-
-def _leaves(shape, name: str, offset: int = 0) -> Iterator[dict]:
-    if isinstance(shape, data.ArrayLayout):
-        for _, field in shape:
-            yield from _leaves(field.shape, name, offset + field.offset)
-    elif isinstance(shape, data.StructLayout):
-        for key, field in shape:
-            yield from _leaves(field.shape, f"{name}.{key}", offset + field.offset)
-    else:
-        yield {"name": name, "shape": Shape.cast(shape), "offset": offset}
 
 
 def stimulus(entry: UnitEntry, shell: PlainShell, seed: int, count: int = CYCLES) -> list[dict[str, int]]:

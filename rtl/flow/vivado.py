@@ -148,7 +148,8 @@ def write_project(
     ----------
     verilog_files : the accelerator's sources; copied to `out_dir`/verilog, where they may already be
     part : as Vivado spells it; board : whose preset the processing system takes if Vivado knows the board
-    hp_ports : high-performance ports of the processing system: one for program and data, one for each weight port
+    hp_ports : ports into DDR that the block design may give to program and data, which share the first, and to weights, one each: the
+        board's high-performance ones and `rtl.flow.vivado_system.SPARE_PORTS` cache-coherent ones. Pixels have one more
 
     Raises
     ------

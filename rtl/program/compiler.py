@@ -26,12 +26,11 @@ from model.integer import REQUANTIZE_SHIFTS
 from rtl.config import AcceleratorConfig
 from rtl.program.bundle import BundleEmitter
 from rtl.program.check import check_graph, require
+from rtl.program.image import LOGIT_BYTES
 from rtl.program.isa import Counter, Instruction, Opcode
 from rtl.program.memory import BEAT_BYTES, aligned
 from rtl.program.order import Pixels, Run, ordered
 from rtl.program.tiling import SHORTEST_FILL, Attend, Tile, Write
-
-LOGIT_BYTES = 2
 
 
 @dataclass(frozen=True, kw_only=True)

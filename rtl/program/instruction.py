@@ -12,10 +12,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Self
 
+from rtl.errors import InputError
+
 INSTRUCTION_BYTES = 32
 PAYLOAD_OFFSET = 80
 WAITS = 3
 COUNTERS = 16
+#: Posts that a counter holds: the machine stops at one more.
+MOST_POSTS = (1 << 16) - 1
 
 Layout = tuple[tuple[str, int], ...]
 
@@ -31,6 +35,17 @@ HEADER: Layout = (
     ("post_enable", 1),
     ("post_counter", 4),
 )
+
+
+def require_countable(counter: enum.IntEnum, posts: int) -> None:
+    """Refuses a program whose posts to a counter are too many.
+
+    Raises
+    ------
+    InputError : they are
+    """
+    if posts > MOST_POSTS:
+        raise InputError(f"a program must post at most {MOST_POSTS} times to {counter.name}: {posts} are more; put fewer images into one")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,10 @@ from amaranth.lib.wiring import In, Out
 from rtl.tech.dsp_slice import extend
 from rtl.tech.ultrascale import carry_chain
 
-__all__ = ["GenericLut", "LutMultiplyAdd", "Squarer", "UltrascaleLut"]
+__all__ = ["MULTIPLIERS", "GenericLut", "LutMultiplyAdd", "Squarer", "UltrascaleLut"]
+
+#: What a unit's multipliers may be made of.
+MULTIPLIERS = ("dsp", "lut")
 
 #: LUT6: I0 ^ (0, I1, I2, I3)[I5, I4].
 _MULTIPLE_SUM = sum(((address ^ (address & 0b1110) >> (address >> 4)) & 1) << address for address in range(64))
@@ -86,12 +89,17 @@ class LutMultiplyAdd(wiring.Component):
         if b_bits < 2 or b_bits % 2:
             raise ValueError(f"b_bits must be even, two per row: got {b_bits}; add one")
         self.technology, self.sum_bits, self.b_bits = technology, sum_bits, b_bits
-        self.latency = 2 + b_bits // 2
+        self.latency = self.latency_of(b_bits)
         self.row_bits = self._row_bits(c_bits)
         p_bits = self.row_bits[-1] + b_bits - 2
         super().__init__(
             {"a": In(signed(sum_bits)), "d": In(signed(sum_bits)), "b": In(b_bits), "c": In(signed(c_bits)), "p": Out(signed(p_bits))}
         )
+
+    @staticmethod
+    def latency_of(b_bits):
+        """Cycles of a multiplier by so many bits."""
+        return 2 + b_bits // 2
 
     def _row_bits(self, c_bits):
         """Width law of the rows: the sum so far less its two lowest bits, and at most 3 * (a + d)."""

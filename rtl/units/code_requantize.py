@@ -11,7 +11,7 @@ from amaranth.lib.wiring import In, Out
 from model import integer
 from model.efficientvit.integer import RESULT_FRACTION, SHORTCUT_FRACTION
 from rtl.tech.dsp48e2 import MultiplyAdd, generic
-from rtl.tech.lut_arithmetic import LutMultiplyAdd
+from rtl.tech.lut_arithmetic import MULTIPLIERS, LutMultiplyAdd
 from rtl.units import code_quotient
 from rtl.units.code_output import ZERO_BITS, CodeOutput, field
 from rtl.units.hardswish import FRACTION_BITS, Hardswish, HardswishConfig
@@ -25,7 +25,6 @@ SUM_BITS, SHORTCUT_BITS = STAGE_BITS + 1, 9
 PASS = SHIFTS[0]
 #: A shortcut's product, of 12 fraction bits, in units of a result (6) and that shift.
 SHORTCUT_PLACES = RESULT_FRACTION + PASS - SHORTCUT_FRACTION
-MULTIPLIERS = ("dsp", "lut")
 LUT_ACCUMULATOR_BITS = 22
 
 
@@ -88,7 +87,7 @@ class CodeRequantizeConfig:
 
     @staticmethod
     def multiplier_latency(kind: str) -> int:
-        return MultiplyAdd.latency if kind == "dsp" else 2 + integer.MULTIPLIER_BITS // 2
+        return MultiplyAdd.latency if kind == "dsp" else LutMultiplyAdd.latency_of(integer.MULTIPLIER_BITS)
 
     @property
     def offsets(self) -> dict[str, int]:

@@ -10,11 +10,12 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from model import integer
-from rtl.tech.dsp48e2 import SLICE_LATENCY, PairCascade, cascade_latency, generic
+from rtl.tech.dsp48e2 import PairCascade, cascade_latency, generic
+from rtl.tech.lut_arithmetic import MULTIPLIERS, LutMultiplyAdd
 from rtl.units.outer_product_sums import TileSums
 from rtl.units.protocol import delay, require
 
-#: Products per cycle, two per DSP.
+#: Products per cycle.
 PRODUCTS = 128
 #: The largest head: channels of k and of v.
 CHANNELS = 32
@@ -32,18 +33,24 @@ class OuterProductConfig:
     depth : pixels per step: 1, 2 or 4. A deeper step adds its pixels in the DSPs' cascades, so fewer sums are kept in fabric, but the last
         step of a head may be partly empty
     pixels : that a sum may be over, up to 1024
+    multipliers : "dsp", two products each; or "lut", of one pixel per step
     technology : of the multipliers, see `rtl.tech.dsp48e2`
     """
 
     bits: int = 8
     depth: int = 1
     pixels: int = 1024
+    multipliers: str = "dsp"
     technology: object = generic
 
     def __post_init__(self) -> None:
         require(4 <= self.bits <= 8, "bits must be 4..8", self.bits, "choose a width in that range")
         require(self.depth in (1, 2, 4), "depth must be 1, 2 or 4", self.depth, "choose one of them")
         require(1 <= self.pixels <= 1024, "pixels must be 1..1024", self.pixels, "choose a number in that range")
+        require(
+            self.multipliers in MULTIPLIERS, f"multipliers must be one of {', '.join(MULTIPLIERS)}", repr(self.multipliers), "choose one"
+        )
+        require(self.multipliers == "dsp" or self.depth == 1, "depth must be 1 with multipliers of LUTs", self.depth, "choose dsp")
 
     @property
     def keys(self) -> int:
@@ -63,6 +70,16 @@ class OuterProductConfig:
     @property
     def value_parts(self) -> int:
         return CHANNELS // self.values
+
+    @property
+    def product_latency(self) -> int:
+        """Cycles from pixel 0's k and v to the sum over the step's pixels."""
+        return cascade_latency(self.depth) if self.multipliers == "dsp" else LutMultiplyAdd.latency_of(self.key_bits)
+
+    @property
+    def key_bits(self) -> int:
+        """Of k as a multiplier of LUTs takes it: an even number."""
+        return self.bits - 1 + (self.bits - 1) % 2
 
     def tiles(self, wide: bool) -> int:
         """Cycles of a step: tiles of a head of 32 channels (``wide``) or 16."""
@@ -95,7 +112,8 @@ ReadLayout = data.StructLayout({"part": exact_log2(CHANNELS // READ), "column": 
 class OuterProduct(wiring.Component):
     """Per cycle one tile of ``keys`` x ``values`` elements of K^T V, each the sum over the step's ``depth`` pixels, is added to the sums.
 
-    A pixel's k and v are multiplied two k's to a DSP. What belongs to the step's pixel p comes p cycles after pixel 0's.
+    A pixel's k and v are multiplied two k's to a DSP, or each pair in LUTs. What belongs to the step's pixel p comes p cycles after
+    pixel 0's.
 
     Parameters
     ----------
@@ -113,8 +131,8 @@ class OuterProduct(wiring.Component):
 
     Timing
     ------
-    ``OFFSETS``: slot, enable, first and last are sampled depth + 2 cycles after (pixel 0 of) k and v. A tile's last sums may be
-    requested at `read` ``settle`` = 2 cycles after its slot. A tile and a request every cycle.
+    ``OFFSETS``: slot, enable, first and last are sampled ``product_latency`` - 1 cycles after (pixel 0 of) k and v: depth + 2 with DSPs.
+    A tile's last sums may be requested at `read` ``settle`` = 2 cycles after its slot. A tile and a request every cycle.
 
     Source: model/efficientvit/integer.py, linear_attention.
     """
@@ -123,7 +141,7 @@ class OuterProduct(wiring.Component):
 
     def __init__(self, config: OuterProductConfig):
         self.config = config
-        offset = cascade_latency(config.depth) - 1
+        offset = config.product_latency - 1
         self.OFFSETS = {"slot": offset, "enable": offset, "first": offset, "last": offset}
         self.halves = config.keys // READ
         choices, self.read_latency = (config.values + 1) * self.halves, 0
@@ -164,6 +182,19 @@ class OuterProduct(wiring.Component):
 
     def _products(self, m):
         """Of a tile: those of column 0 of v first."""
+        return self._slices(m) if self.config.multipliers == "dsp" else self._tables(m)
+
+    def _tables(self, m):
+        config, products = self.config, []
+        for column in range(config.values):
+            for key in range(config.keys):
+                product = LutMultiplyAdd(config.technology, sum_bits=config.bits, b_bits=config.key_bits)
+                m.submodules[f"product{column}_{key}"] = product
+                m.d.comb += [product.a.eq(self.v[0][column]), product.b.eq(self.k[0][key])]
+                products.append(product.p)
+        return products
+
+    def _slices(self, m):
         config, products = self.config, []
         for column in range(config.values):
             for pair in range(config.keys // 2):
@@ -185,7 +216,7 @@ class OuterProduct(wiring.Component):
             total = self.k[0][key]
             for p in range(1, config.depth):
                 total = delay(m, total, 1, name=f"total{key}_{p}") + self.k[p][key]
-            sums.append(delay(m, total, SLICE_LATENCY, name=f"total{key}"))
+            sums.append(delay(m, total, config.product_latency - (config.depth - 1), name=f"total{key}"))
         return sums
 
     def _select(self, m, choices, index):

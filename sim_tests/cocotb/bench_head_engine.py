@@ -7,7 +7,7 @@ from model.efficientvit import integer
 from model.efficientvit.graph import Requantizer
 from rtl.efficientvit.head_command import HeadKind
 from rtl.efficientvit.program.pack_head import pack_linear, pack_norm, pack_pool
-from sim_tests.cocotb.head_machine import Linear, Machine, Norm, Pooled
+from sim_tests.cocotb.head_machine import BITS, TOP, Linear, Machine, Norm, Pooled
 from sim_tests.cocotb.helpers import assert_equal, bench_parameters, bench_random
 
 PARAMETERS = bench_parameters()
@@ -50,7 +50,7 @@ async def whole_heads(dut) -> None:
     for index, case in enumerate(PARAMETERS["heads"]):
         channels, hidden, classes, pixels, rows = (case[name] for name in ("channels", "hidden", "classes", "pixels", "rows"))
         what, rng, image = str(case), numbers(f"head {index}"), index & 1
-        codes = rng.integers(0, 256, (pixels, channels))
+        codes = rng.integers(0, TOP + 1, (pixels, channels))
         pooled = Pooled(rng, codes.sum(0), pixels)
         first = Linear(rng, pooled.codes, pooled.target_zero, hidden)
         norm = Norm(rng, first.values, fraction=case["fraction"], hardswish=case["hardswish"])
@@ -70,7 +70,7 @@ async def pools_of_any_size(dut) -> None:
     machine = await begin(dut)
     for index, (pixels, rows, channels, piece) in enumerate(((16, 49, 96, 96), (49, 49, 32, 32), (81, 49, 64, 32), (324, 49, 32, 32))):
         rng = numbers(f"pool {index}")
-        codes = rng.integers(0, 256, (pixels, channels)) if index else np.full((pixels, channels), 255)
+        codes = rng.integers(0, TOP + 1, (pixels, channels)) if index else np.full((pixels, channels), TOP)
         pooled = Pooled(rng, codes.sum(0), pixels)
         await machine.pool(codes, rows)
         await pooled.run(machine, piece)
@@ -109,7 +109,7 @@ async def norms_of_any_values(dut) -> None:
 async def largest_sums(dut) -> None:
     """Codes and weights of one sign: the accumulator's ends, of as many inputs as there can be."""
     machine = await begin(dut)
-    for value, zero in ((0, 0), (255, 255)):
+    for value, zero in ((0, 0), (TOP, TOP)):
         pooled = Pooled(np.random.default_rng(1), np.zeros(4096, dtype=np.int64), 1)
         ones = np.ones(4096, dtype=np.int64)
         pooled.zero, pooled.target_zero, pooled.low = 0, value, 0
@@ -119,10 +119,10 @@ async def largest_sums(dut) -> None:
         for sign in (-127, 127):
             layer = Linear(np.random.default_rng(2), np.full(4096, value), zero, 2)
             layer.weight = np.full((2, 4096), sign)
-            layer.zero = 128  # nothing to fold
+            layer.zero = middle = 1 << (BITS - 1)  # nothing to fold
             bias = np.array([0, 3])
             layer.requantizer = Requantizer(bias=bias, multiplier=np.full(2, 8000), shift=np.full(2, 24))
-            sums = layer.weight @ np.full(4096, value - 128)
+            sums = layer.weight @ np.full(4096, value - middle)
             await layer.run(machine, 1, norm_vector=0, logits=1, image=0)
             await machine.until()
             expected = integer.requantize_code(sums, layer.requantizer, 0, integer.WIDE)
@@ -133,7 +133,7 @@ async def largest_sums(dut) -> None:
 async def back_to_back(dut) -> None:
     """LINEARs that wait follow each other without a bubble, whatever their sizes; each kind takes the cycles that it publishes."""
     machine, rng = await begin(dut), numbers("back to back")
-    codes = rng.integers(0, 256, (16, 96))
+    codes = rng.integers(0, TOP + 1, (16, 96))
     pooled = Pooled(rng, codes.sum(0), 16)
     await machine.pool(codes, 16)
     await pooled.run(machine, 96)
@@ -144,7 +144,7 @@ async def back_to_back(dut) -> None:
     commands, weight, parameter, pair = [], 1000, 0, 0
     for (words, pairs), layer in zip(sizes, layers, strict=True):
         await machine.weights(weight, layer.parts(0, pairs)[0])
-        await machine.parameters(parameter, pack_linear(layer.requantizer, layer.weight, layer.zero))
+        await machine.parameters(parameter, pack_linear(layer.requantizer, layer.weight, layer.zero, BITS))
         commands.append(dict(words=words, pairs=pairs, first=pair, weights=weight, parameters=parameter, norm_vector=0, logits=1, image=1))
         weight, parameter, pair = (weight + words * pairs) % 1024, parameter + pairs, pair + pairs
     await machine.wait(3)
@@ -175,7 +175,7 @@ async def commands_wait_for_each_other(dut) -> None:
     machine = await begin(dut)
     for index in range(2):
         rng = numbers(f"waiting {index}")
-        codes = rng.integers(0, 256, (16, 64))
+        codes = rng.integers(0, TOP + 1, (16, 64))
         pooled = Pooled(rng, codes.sum(0), 16)
         first = Linear(rng, pooled.codes, pooled.target_zero, 96)
         norm = Norm(rng, first.values, 5, 10)
@@ -203,7 +203,7 @@ async def commands_wait_for_each_other(dut) -> None:
 async def both_images_stay(dut) -> None:
     """Logits of one slot are not touched by the other's, nor by values."""
     machine, rng = await begin(dut), numbers("images")
-    codes = rng.integers(0, 256, (16, 32))
+    codes = rng.integers(0, TOP + 1, (16, 32))
     pooled = Pooled(rng, codes.sum(0), 16)
     await machine.pool(codes, 16)
     await pooled.run(machine, 32)

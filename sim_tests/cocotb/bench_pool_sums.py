@@ -4,12 +4,13 @@ import cocotb
 import numpy as np
 from cocotb.triggers import FallingEdge
 
-from rtl.efficientvit.collector import CONTEXTS, PoolGroup
+from rtl.efficientvit.collector import CONTEXTS
 from sim_tests.cocotb.helpers import assert_equal, bench_parameters, bench_random, start
-from sim_tests.cocotb.pool_groups import as_collected, as_dense, group_bits, passes_of, play
+from sim_tests.cocotb.pool_groups import BITS, POOL_GROUP, as_collected, as_dense, group_bits, passes_of, play
 
 SETTLE, LATENCY = (bench_parameters()[name] for name in ("settle", "latency"))
-SUM_BITS, LANES, CHANNELS = 17, 4, 32
+SUM_BITS, LANES, CHANNELS = BITS + 9, 4, 32
+TOP = (1 << BITS) - 1
 
 
 async def read(dut, words: range) -> list[int]:
@@ -36,7 +37,7 @@ async def sums_of_images(dut, schedule: str, values: str) -> None:
     dut.group.value, dut.address.value = 0, 0
     await start(dut)
     for pixels, rows, words in CASES if values == "random" else CASES[:5]:
-        codes = numbers.integers(0, 256, (pixels, words, CHANNELS)) if values == "random" else np.full((pixels, words, CHANNELS), 255)
+        codes = numbers.integers(0, TOP + 1, (pixels, words, CHANNELS)) if values == "random" else np.full((pixels, words, CHANNELS), TOP)
         passes = passes_of(codes, rows)
         if schedule == "collected" and rows < 10:
             continue
@@ -54,12 +55,12 @@ async def sums_of_images(dut, schedule: str, values: str) -> None:
 async def groups_without_pixels_are_none(dut) -> None:
     """What comes between, and after, the groups of a pass, with whatever in its other fields but ``last``."""
     rng = np.random.default_rng(3)
-    codes = rng.integers(0, 256, (22, 2, CHANNELS))
+    codes = rng.integers(0, TOP + 1, (22, 2, CHANNELS))
     dut.group.value, dut.address.value = 0, 0
     await start(dut)
     schedule = as_collected(passes_of(codes, 16))
     for cycle in range(max(schedule) + 20):
-        noise = {name: int(rng.integers(1 << PoolGroup[name].width)) for name in ("first", "context", "word", "begin")}
+        noise = {name: int(rng.integers(1 << POOL_GROUP[name].width)) for name in ("first", "context", "word", "begin")}
         schedule.setdefault(cycle, group_bits(codes[:0, 0], **{**noise, "context": min(noise["context"], CONTEXTS - 1), "last": 0}))
     await play(dut, "group", schedule)
     assert_equal(await read(dut, range(2)), codes.sum(0).reshape(-1).tolist(), "22 pixels of 16 rows")

@@ -12,9 +12,10 @@ from model.integer import REQUANTIZE_SHIFTS, Saturation
 from rtl.efficientvit.head_command import HEAD_COMMAND, HeadKind, encode
 from rtl.efficientvit.program.pack_head import norm_fields, pack_linear, pack_norm, pack_pool, pack_weights
 from sim_tests.cocotb.helpers import start
-from sim_tests.cocotb.pool_groups import as_collected, passes_of, play
+from sim_tests.cocotb.pool_groups import BITS, as_collected, passes_of, play
 
 LIMIT = 200_000
+TOP = (1 << BITS) - 1
 SHIFTS = np.array(REQUANTIZE_SHIFTS)
 
 
@@ -112,11 +113,11 @@ class Pooled:
     """A pool's requantizer for ``sums`` (channels,), less the zero point."""
 
     def __init__(self, rng, sums: np.ndarray, pixels: int) -> None:
-        self.zero, self.pixels = int(rng.integers(0, 256)), pixels
-        self.target_zero, self.low = int(rng.integers(0, 256)), int(rng.integers(2))
+        self.zero, self.pixels = int(rng.integers(0, TOP + 1)), pixels
+        self.target_zero, self.low = int(rng.integers(0, TOP + 1)), int(rng.integers(2))
         sums = sums - pixels * self.zero
-        self.requantizer = random_requantizer(rng, sums, 4000)
-        self.codes = integer.requantize_code(sums, self.requantizer, self.target_zero, Saturation(low=self.low, high=255))
+        self.requantizer = random_requantizer(rng, sums, 4000 * TOP / 255)
+        self.codes = integer.requantize_code(sums, self.requantizer, self.target_zero, Saturation(low=self.low, high=TOP))
 
     async def run(self, machine: Machine, piece: int) -> None:
         """``piece``: channels per command; parameters alternate between two places."""
@@ -148,7 +149,7 @@ class Linear:
     def parts(self, first: int, pairs: int) -> tuple[np.ndarray, bytes]:
         """Weight words and parameters of some pairs."""
         packed = pack_weights(self.weight.astype(np.int8)).reshape(-1, self.words, 64)
-        beats = pack_linear(self.requantizer, self.weight, self.zero)
+        beats = pack_linear(self.requantizer, self.weight, self.zero, BITS)
         return packed[first : first + pairs].reshape(-1, 64), beats[16 * first : 16 * (first + pairs)]
 
     async def run(self, machine: Machine, pairs: int, **fields: int) -> None:
@@ -171,7 +172,7 @@ class Norm:
     """LayerNorm of ``x`` (channels,) with random constants."""
 
     def __init__(self, rng, x: np.ndarray, fraction: int, hardswish: int) -> None:
-        self.zero, self.low, channels = int(rng.integers(0, 256)), int(rng.integers(2)), len(x)
+        self.zero, self.low, channels = int(rng.integers(0, TOP + 1)), int(rng.integers(2)), len(x)
         limit = min(1 << 15, 3 << hardswish + fraction) - 1
         beta = np.clip((rng.normal(0, 1, channels) * 2.0 ** (hardswish + fraction + 11)).round(), -(1 << 31), (1 << 31) - 1)
         stage = Hardswish(fraction=hardswish, **random_stage(rng, channels, hardswish))
@@ -179,7 +180,7 @@ class Norm:
             name="norm", source="x", target="y", gamma=rng.integers(-limit - 1, limit + 1, channels), beta=beta.astype(np.int64),
             fraction=fraction, hardswish=stage,
         )  # fmt: skip
-        self.codes = integer.layernorm_hardswish(x, self.norm, self.zero, Saturation(low=self.low, high=255))
+        self.codes = integer.layernorm_hardswish(x, self.norm, self.zero, Saturation(low=self.low, high=TOP))
 
     async def run(self, machine: Machine, piece: int) -> None:
         """``piece``: channels per command; the first one takes the statistics."""
@@ -209,7 +210,7 @@ def random_requantizer(rng, sums: np.ndarray, deviation: float) -> Requantizer:
 
 def random_stage(rng, channels: int, hardswish: int) -> dict[str, np.ndarray]:
     shift = rng.choice(SHIFTS, channels)
-    ratio = 2.0 ** (13 - hardswish) * rng.uniform(0.2, 2, channels)
+    ratio = TOP / 255 * 2.0 ** (13 - hardswish) * rng.uniform(0.2, 2, channels)
     multiplier = np.clip(np.round(ratio * 2.0**shift), 1, (1 << 16) - 1).astype(np.int64)
     bias = np.clip(rng.normal(0, 0.5, channels) * 2.0**hardswish, -(1 << 15), (1 << 15) - 1).round().astype(np.int64)
     return {"bias": bias, "multiplier": multiplier, "shift": shift}

@@ -3,14 +3,18 @@
 import numpy as np
 from cocotb.triggers import FallingEdge
 
-from rtl.efficientvit.collector import CONTEXTS, PoolGroup
+from rtl.efficientvit.collector import CONTEXTS, pool_group
+from sim_tests.cocotb.helpers import bench_parameters
+
+BITS = bench_parameters()["bits"]
+POOL_GROUP = pool_group(BITS)
 
 
 def group_bits(codes: np.ndarray, **fields: int) -> int:
     """codes : (up to 4, 32)."""
-    data = [int.from_bytes(pixel.astype(np.uint8).tobytes(), "little") for pixel in codes]
-    data += [(1 << 256) - 1 - position for position in range(4 - len(codes))]  # noise where no pixel is
-    return PoolGroup.const({"valid": (1 << len(codes)) - 1, "data": data, **fields}).as_bits()
+    data = [sum(int(code) << BITS * channel for channel, code in enumerate(pixel)) for pixel in codes]
+    data += [(1 << 32 * BITS) - 1 - position for position in range(4 - len(codes))]  # noise where no pixel is
+    return POOL_GROUP.const({"valid": (1 << len(codes)) - 1, "data": data, **fields}).as_bits()
 
 
 def passes_of(codes: np.ndarray, rows: int) -> list[list[int]]:

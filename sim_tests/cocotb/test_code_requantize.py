@@ -3,9 +3,9 @@
 import pytest
 
 from rtl.errors import InputError
+from rtl.flow.plain_shell import PlainShell
 from rtl.units.code_requantize import CodeRequantizeConfig
 from sim_tests.cocotb.runner import run_bench
-from sim_tests.units.shells import AlwaysReadyShell
 
 BENCH = "sim_tests.cocotb.bench_code_requantize"
 LUTS = {"first": "lut", "second": "lut", "accumulator_bits": 22}
@@ -21,7 +21,7 @@ def check(simulator: str | None = None, **parameters) -> None:
         "offsets": config.offsets,
         "latency": config.latency,
     }
-    unit = AlwaysReadyShell(config.build())
+    unit = PlainShell(config.build())
     run_bench(unit, module=BENCH, parameters=told, name="code_requantize", simulator=simulator)
 
 

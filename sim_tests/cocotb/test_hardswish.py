@@ -2,16 +2,16 @@
 
 import pytest
 
+from rtl.flow.plain_shell import PlainShell
 from rtl.units.hardswish import Hardswish, HardswishConfig
 from sim_tests.cocotb.runner import run_bench
-from sim_tests.units.shells import AlwaysReadyShell
 
 BENCH = "sim_tests.cocotb.bench_hardswish"
 
 
 def check(values: tuple[int, int], simulator: str | None = None) -> None:
     parameters = {"offsets": Hardswish.OFFSETS, "latency": Hardswish.latency, "values": values}
-    run_bench(AlwaysReadyShell(HardswishConfig().build()), module=BENCH, parameters=parameters, name="hardswish", simulator=simulator)
+    run_bench(PlainShell(HardswishConfig().build()), module=BENCH, parameters=parameters, name="hardswish", simulator=simulator)
 
 
 def test_near_arguments() -> None:

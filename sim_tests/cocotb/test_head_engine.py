@@ -35,15 +35,16 @@ NORMS = [
 NORMS += [("random", 4096, 512), ("halves", 4096, 512), ("one", 4096, 512)]
 
 
-def test_head_engine() -> None:
-    config = HeadEngineConfig()
+@pytest.mark.parametrize("bits", [5, 8])
+def test_head_engine(bits: int) -> None:
+    config = HeadEngineConfig(bits=bits)
     shift = LayerNormConstants.of(96).inverse_shift
     cycles = {
         "pool": config.channel_cycles(words=3, pool=True),
         "norm": config.channel_cycles(words=2, channels=96, inverse_shift=shift),
         "codes": config.channel_cycles(words=1),
     }
-    parameters = dict(heads=HEADS, norms=NORMS, cycles=cycles, linear_latency=HeadEngine.linear_latency)
+    parameters = dict(bits=bits, heads=HEADS, norms=NORMS, cycles=cycles, linear_latency=HeadEngine.linear_latency)
     run_bench(config.build(), module=BENCH, parameters=parameters, name="head_engine")
 
 
@@ -103,3 +104,5 @@ def test_wrong_operators() -> None:
 def test_wrong_configuration() -> None:
     with pytest.raises(InputError, match=r"classes must be 1\.\.4096: 0 does not"):
         HeadEngineConfig(classes=0)
+    with pytest.raises(InputError, match=r"bits must be 4\.\.8: 3 does not"):
+        HeadEngineConfig(bits=3)

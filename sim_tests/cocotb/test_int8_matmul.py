@@ -3,10 +3,11 @@
 import pytest
 
 from rtl.errors import InputError
+from rtl.flow.plain_shell import PlainShell
 from rtl.tech.clocking import CLOCKINGS
 from rtl.units.int8_matmul import Int8MatmulConfig
 from sim_tests.cocotb.runner import run_bench
-from sim_tests.units.shells import AlwaysReadyShell
+from sim_tests.units.two_clocks import TwoClocks
 
 BENCH = "sim_tests.cocotb.bench_int8_matmul"
 
@@ -15,7 +16,9 @@ def check(inputs: int, dsp_clock: int = 1, simulator: str | None = None) -> None
     config = Int8MatmulConfig(inputs=inputs, clocking=CLOCKINGS[dsp_clock])
     stagger = {"weights_0": config.stagger, "weights_1": config.stagger, "codes": (0,) * inputs}
     parameters = {"inputs": inputs, "offsets": config.offsets, "latency": config.latency + dsp_clock - 1, "stagger": stagger}
-    shell = AlwaysReadyShell(config.build(), dsp_clock=dsp_clock)
+    shell = PlainShell(config.build())
+    if dsp_clock == 2:
+        shell = TwoClocks(shell)
     run_bench(shell, module=BENCH, parameters=parameters, name="int8_matmul", simulator=simulator)
 
 

@@ -6,11 +6,11 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In
 
 from rtl.errors import InputError
+from rtl.flow.plain_shell import PlainShell
 from rtl.units.layernorm import LayerNormNormalize, LayerNormNormalizeConfig, LayerNormStatisticsConfig
 from rtl.units.layernorm_sequence import StatisticsSequence
 from rtl.units.protocol import delay
 from sim_tests.cocotb.runner import run_bench
-from sim_tests.units.shells import AlwaysReadyShell
 
 
 class ControlledStatistics(wiring.Component):
@@ -35,7 +35,7 @@ class ControlledStatistics(wiring.Component):
 @pytest.mark.parametrize("bits", [1, 2, 4, 6, 8])
 def test_normalize(bits: int) -> None:
     parameters = {"bits": bits, "offsets": LayerNormNormalize.OFFSETS, "latency": LayerNormNormalize.latency, "choices": 3}
-    unit = AlwaysReadyShell(LayerNormNormalizeConfig(bits=bits).build())
+    unit = PlainShell(LayerNormNormalizeConfig(bits=bits).build())
     run_bench(unit, module="sim_tests.cocotb.bench_layernorm", parameters=parameters, name="layernorm_normalize")
 
 

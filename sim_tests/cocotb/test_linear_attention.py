@@ -3,20 +3,23 @@
 import pytest
 from amaranth.hdl import Fragment, signed
 
+from rtl.errors import InputError
 from rtl.units.linear_attention import LinearAttention, LinearAttentionConfig
 from rtl.units.outer_product import OuterProduct, OuterProductConfig
 from sim_tests.cocotb.runner import run_bench
 
 
-def check(bits: int, depth: int, simulator: str | None = None) -> None:
-    parameters = {"bits": bits, "depth": depth, "pixels": 324}
+def check(bits: int, depth: int, multipliers: str = "dsp", simulator: str | None = None) -> None:
+    parameters = {"bits": bits, "depth": depth, "pixels": 324, "multipliers": multipliers}
     unit = LinearAttentionConfig(**parameters).build()
     run_bench(unit, module="sim_tests.cocotb.bench_linear_attention", parameters=parameters, name="linear_attention", simulator=simulator)
 
 
-@pytest.mark.parametrize(("bits", "depth"), [(8, 1), (4, 1), (6, 2), (8, 4)])
-def test_linear_attention(bits: int, depth: int) -> None:
-    check(bits, depth)
+@pytest.mark.parametrize(
+    ("bits", "depth", "multipliers"), [(8, 1, "dsp"), (8, 1, "lut"), (5, 1, "lut"), (4, 1, "dsp"), (6, 2, "dsp"), (8, 4, "dsp")]
+)
+def test_linear_attention(bits: int, depth: int, multipliers: str) -> None:
+    check(bits, depth, multipliers)
 
 
 def test_published_timing() -> None:
@@ -28,6 +31,15 @@ def test_published_timing() -> None:
     assert [unit.OFFSETS["multiplier"] for unit in units] == [3, 3, 2]
     assert [[unit.config.tiles(wide) for wide in (False, True)] for unit in units] == [[2, 8], [4, 16], [8, 32]]
     assert core.OFFSETS["slot"] == 3
+    luts = [LinearAttentionConfig(bits=bits, multipliers="lut").build() for bits in (4, 8)]
+    assert [unit.finish_latency for unit in luts] == [7, 9]
+    for unit in luts:
+        Fragment.get(unit, None)
+
+
+def test_deep_steps_need_slices() -> None:
+    with pytest.raises(InputError, match="depth must be 1 with multipliers of LUTs: 2"):
+        LinearAttentionConfig(depth=2, multipliers="lut")
 
 
 @pytest.mark.parametrize(("bits", "pixels"), [(8, 1024), (8, 49), (4, 1024), (5, 196)])

@@ -3,9 +3,9 @@
 import pytest
 
 from rtl.errors import InputError
+from rtl.flow.plain_shell import PlainShell
 from rtl.units.log2_exponent import Log2Exponent, Log2ExponentConfig
 from sim_tests.cocotb.runner import run_bench
-from sim_tests.units.shells import AlwaysReadyShell
 
 BENCH = "sim_tests.cocotb.bench_log2_exponent"
 
@@ -13,7 +13,7 @@ BENCH = "sim_tests.cocotb.bench_log2_exponent"
 def check(divisor_bits: int, simulator: str | None = None) -> None:
     config = Log2ExponentConfig(divisor_bits=divisor_bits)
     parameters = {"divisor_bits": divisor_bits, "offsets": Log2Exponent.OFFSETS, "latency": Log2Exponent.latency}
-    run_bench(AlwaysReadyShell(config.build()), module=BENCH, parameters=parameters, name="log2_exponent", simulator=simulator)
+    run_bench(PlainShell(config.build()), module=BENCH, parameters=parameters, name="log2_exponent", simulator=simulator)
 
 
 @pytest.mark.parametrize("divisor_bits", [6, 9, 27, 32])

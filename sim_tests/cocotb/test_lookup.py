@@ -3,14 +3,14 @@
 import pytest
 
 from rtl.errors import InputError
+from rtl.flow.plain_shell import PlainShell
 from rtl.units.lookup import LookupConfig
 from sim_tests.cocotb.runner import run_bench
-from sim_tests.units.shells import AlwaysReadyShell
 
 
 @pytest.mark.parametrize("latency, ram_style", [(1, "distributed"), (1, "block"), (2, "block")])
 def test_lookup(latency: int, ram_style: str) -> None:
-    unit = AlwaysReadyShell(LookupConfig(latency=latency, ram_style=ram_style).build())
+    unit = PlainShell(LookupConfig(latency=latency, ram_style=ram_style).build())
     run_bench(unit, module="sim_tests.cocotb.bench_lookup", parameters={"latency": latency}, name="lookup")
 
 

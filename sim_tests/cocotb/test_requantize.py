@@ -3,16 +3,16 @@
 import pytest
 
 from rtl.errors import InputError
+from rtl.flow.plain_shell import PlainShell
 from rtl.units.requantize import Requantize, RequantizeConfig
 from sim_tests.cocotb.runner import run_bench
-from sim_tests.units.shells import AlwaysReadyShell
 
 BENCH = "sim_tests.cocotb.bench_requantize"
 
 
 def check(bits: int, simulator: str | None = None) -> None:
     parameters = {"bits": bits, "offsets": Requantize.OFFSETS, "latency": Requantize.latency}
-    unit = AlwaysReadyShell(RequantizeConfig(bits=bits).build())
+    unit = PlainShell(RequantizeConfig(bits=bits).build())
     run_bench(unit, module=BENCH, parameters=parameters, name="requantize", simulator=simulator)
 
 

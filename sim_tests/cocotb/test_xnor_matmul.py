@@ -3,9 +3,9 @@
 import pytest
 
 from rtl.errors import InputError
+from rtl.flow.plain_shell import PlainShell
 from rtl.units.xnor_matmul import STRATEGIES, XnorMatmulConfig
 from sim_tests.cocotb.runner import run_bench
-from sim_tests.units.shells import AlwaysReadyShell
 
 
 @pytest.mark.parametrize("inputs", [64, 112])
@@ -24,7 +24,7 @@ def test_xnor_matmul_ragged(strategy: str, bits: int, inputs: int) -> None:
 
 def check(config: XnorMatmulConfig) -> None:
     parameters = {"inputs": config.inputs, "bits": config.bits, "latency": config.latency, "fill_lead": config.fill_lead}
-    run_bench(AlwaysReadyShell(config.unit()), module="sim_tests.cocotb.bench_xnor_matmul", parameters=parameters, name="xnor_matmul")
+    run_bench(PlainShell(config.unit()), module="sim_tests.cocotb.bench_xnor_matmul", parameters=parameters, name="xnor_matmul")
 
 
 @pytest.mark.parametrize(

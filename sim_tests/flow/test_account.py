@@ -5,14 +5,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from model.configs import EfficientVitConfig
+from model.efficientvit.graph import Convolution, LinearAttention
+from model.efficientvit.random_graph import random_graph as efficientvit_random_graph
 from model.graph import DeitShape
 from model.random_graph import random_graph
 from rtl.accelerator import TraceState
 from rtl.config import AcceleratorConfig
+from rtl.efficientvit.preset import preset as efficientvit_preset
+from rtl.efficientvit.program.tasks import Engine
 from rtl.flow import report
 from rtl.flow.account import KINDS, Account, StepProgress, account_of, by_operator, layer_of, operator_of, steps_of
 from rtl.flow.ddr import Memory
-from rtl.flow.family import Deit
+from rtl.flow.family import Deit, EfficientVit
 from rtl.flow.report import simulation_summary, too_slow
 from rtl.flow.simulate import ImageResult, Progress, RunResult, SimulationResult
 from rtl.program.compiler import compile_graph
@@ -74,7 +79,27 @@ def test_every_cycle_is_charged_once(compiled):
     twice = account + account + Account()
     assert twice.total == {kind: 2 * count for kind, count in account.total.items()} and twice.attention_busy == 246
     assert Account().attention_busy is None and "attention_busy" not in Account(layers=account.layers).to_dict()
+    assert account.engines == {} and "engines" not in account.to_dict()
     assert by_operator(account.layers)["fc1"]["hazard"] == account.layers["0.fc1"]["hazard"] + account.layers["1.fc1"]["hazard"]
+
+
+def test_engines_beside_an_efficientvits_array():
+    """Each depthwise layer, each attention and each part of the head, for as long as the compiler plans it; a DeiT has none."""
+    config = EfficientVitConfig(
+        name="tiny", image_size=28, widths=(16, 32), depths=(1, 1), attention_stages=1, head_dim=16, head_widths=(64, 48), classes=10,
+        mean=(0.3,), std=(0.3,),
+    )  # fmt: skip
+    graph = efficientvit_random_graph(config, 8, seed=1)
+    compiled = EfficientVit().compile(graph, efficientvit_preset(graph), 2)
+    account = account_of(compiled, np.ones((3, 8), np.uint64), None, 30)
+    depthwise = {op.target for op in graph.operators if isinstance(op, Convolution) and op.depthwise}
+    assert set(account.engines) == {"depth", "outer", "head"} and set(account.engines["depth"]) == depthwise
+    assert set(account.engines["outer"]) == {op.target for op in graph.operators if isinstance(op, LinearAttention)}
+    tasks = compiled.plan.order[Engine.DEPTH]
+    assert sum(account.engines["depth"].values()) == sum(task.cycles for task in tasks) > 0
+    twice = (account + account).to_dict()
+    assert twice["engines"]["depth"] == {name: 2 * count for name, count in account.engines["depth"].items()}
+    assert twice["total"]["compute"] == 2 * account.total["compute"]
 
 
 def test_progress_rises_to_the_last_tile(compiled):

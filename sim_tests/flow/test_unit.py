@@ -14,8 +14,9 @@ from model.efficientvit.integer import hardswish
 from rtl.errors import InputError
 from rtl.flow import unit as flow
 from rtl.flow.estimate import Resources
+from rtl.flow.plain_shell import PlainShell
 from rtl.flow.toolchain import run
-from rtl.flow.unit_vectors import CYCLES, SETTLED, PlainShell, memory_text, read_memory, replay_bench
+from rtl.flow.unit_vectors import CYCLES, SETTLED, memory_text, read_memory, replay_bench
 from rtl.flow.verilator_build import environment
 from rtl.flow.verilog import export
 from rtl.units.hardswish import Hardswish

@@ -118,9 +118,18 @@ def test_limits_are_of_three_kinds(bits: int) -> None:
     graph = random_graph(SMALL, bits, 5)
     sources = {scale.source for operator in graph.operators if isinstance(operator, LinearAttention) for scale in operator.scales}
     for name, tensor in graph.tensors.items():
-        top = 255 if name == IMAGE else (1 << bits) - 1
+        top = (1 << bits) - 1
         wide = name in ("logits", "head.classifier.0")
         assert tensor.limits == (signed(16) if wide else Saturation(low=int(name in sources), high=top)), name
+
+
+def test_the_image_has_the_upper_bits_of_its_pixels() -> None:
+    pixels = smooth_image(np.random.default_rng(4), 22, 2)
+    for bits in (4, 7, 8):
+        graph = random_graph(SMALL, bits, 5)
+        assert np.array_equal(interpreter.interpret(graph, pixels)[IMAGE], pixels // 2 ** (8 - bits))
+        step, first = 2 ** (8 - bits), (2 ** (8 - bits) - 1) / 2
+        assert np.abs(graph.tensors[IMAGE].zero * step + first - 255 * np.array(SMALL.mean)).max() <= step / 2
 
 
 def test_files_give_the_graph_back(graph: EfficientVitGraph, tmp_path: Path) -> None:

@@ -181,7 +181,7 @@ def test_formats(folded, calibration, techniques):
         if name in ("logits", "head.classifier.0"):
             assert limits == (-32768, 32767) and (tensor.zero == 0).all()
         elif name == "image":
-            assert limits == (0, 255) and tensor.zero.tolist() == [124, 116, 104]
+            assert limits == (0, top) and tensor.zero.tolist() == {8: [124, 116, 104], 6: [31, 29, 26]}[techniques.bits]
         elif techniques.symmetric or name.endswith((".qkv", ".aggreg.0.1")):
             assert limits == (1, top) and (tensor.zero == middle).all(), name
         else:
@@ -319,6 +319,18 @@ def test_codes_and_values_belong_together(folded, calibration):
         torch.testing.assert_close(tensor.values(codes[name]), values[name])
     torch.testing.assert_close(quantization.tensors["logits"].values(last).flatten(1), logits)
     torch.testing.assert_close(values["image"], folded.image(torch.from_numpy(IMAGES)))
+
+
+@pytest.mark.parametrize("bits", (4, 6, 7))
+def test_image_codes_stand_for_the_mean_of_their_pixels(folded, calibration, bits):
+    """All pixels there are: no error exceeds half a code, and on average there is none."""
+    pixels = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16, 1).expand(-1, -1, -1, 3)
+    quantization = quantize(folded, BATCHES, calibration, Techniques(bits=bits))
+    image, codes = quantization.tensors["image"], quantization.image_codes(pixels)
+    assert torch.equal(codes[0, 0].flatten(), torch.arange(256) // 2 ** (8 - bits))
+    error = image.values(codes) - folded.image(pixels)
+    assert error.abs().max() < 2 ** (7 - bits) and error.mean((2, 3)).abs().max() < 1e-3
+    assert image.centre.abs().max() <= 2 ** (7 - bits)  # the padding is the nearest code to the mean pixel
 
 
 # -- bad input ----------------------------------------------------------------------------------------------------------------------------

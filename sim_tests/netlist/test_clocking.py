@@ -12,6 +12,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from rtl.flow import estimate, netlist
+from rtl.flow.plain_shell import PlainShell
 from rtl.flow.timing import CLOCK_PINS, clock_of
 from rtl.flow.verilog import export
 from rtl.tech import clocking
@@ -21,7 +22,7 @@ from rtl.units.int8_matmul import Int8MatmulConfig
 from sim_tests.formal.prove import mutant
 from sim_tests.netlist import verilate
 from sim_tests.netlist.test_dsp48e2 import MODEL, PRIMITIVES, draw_pairs, pack, signed_of
-from sim_tests.units.shells import AlwaysReadyShell
+from sim_tests.units.two_clocks import TwoClocks
 
 LANES, CYCLES, SETTLED = 32, 1500, 16
 TECHNOLOGIES = (generic, ultrascale)
@@ -69,7 +70,7 @@ def test_slices_equal_the_generic_twin_and_exact_sums(tmp_path, seed):
 def netlists(module: types.ModuleType = clocking) -> list[netlist.Netlist]:
     """Flat netlists, one for each mapping, of `Int8Matmul` at twice the clock, all inputs from registers."""
     matmul = Int8MatmulConfig(inputs=16, technology=ultrascale, clocking=module.double_rate).build()
-    text = estimate.to_rtlil(AlwaysReadyShell(matmul, dsp_clock=2), "matmul")
+    text = estimate.to_rtlil(TwoClocks(PlainShell(matmul)), "matmul")
     with tempfile.TemporaryDirectory() as folder:
         return estimate.synthesise(Path(folder), "matmul", {"matmul": text})
 

@@ -11,6 +11,7 @@ from amaranth.hdl import Module, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from rtl.flow.plain_shell import PlainShell
 from rtl.flow.verilog import export
 from rtl.tech.dsp48e2 import generic, ultrascale
 from rtl.tech.lut_arithmetic import LutMultiplyAdd, Squarer
@@ -19,7 +20,6 @@ from rtl.units.int8_matmul import Int8MatmulConfig
 from sim_tests.netlist import verilate
 from sim_tests.netlist.test_adders import lut_model
 from sim_tests.netlist.test_dsp48e2 import MODEL, PRIMITIVES, draw, signed_of
-from sim_tests.units.shells import AlwaysReadyShell
 
 CYCLES, SETTLED = 3000, 60
 LUTS = {"first": "lut", "second": "lut", "accumulator_bits": 22}
@@ -45,7 +45,7 @@ class Both(wiring.Component):
         self.units, ports = {}, {}
         for name, make in UNITS.items():
             for technology in TECHNOLOGIES:
-                self.units[name, technology.name] = unit = AlwaysReadyShell(make(technology))
+                self.units[name, technology.name] = unit = PlainShell(make(technology))
                 for port, member in unit.signature.members.items():
                     ports[self._port(name, port, member, technology.name)] = member
         super().__init__(ports)

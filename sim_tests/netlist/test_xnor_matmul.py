@@ -16,13 +16,13 @@ from amaranth.lib import wiring
 from rtl.arith.lut_table import LutTable
 from rtl.flow import netlist, timing
 from rtl.flow.estimate import to_rtlil
+from rtl.flow.plain_shell import PlainShell
 from rtl.flow.toolchain import run
 from rtl.tech.table_layout import TableLayout
 from rtl.tech.ultrascale import Ultrascale
 from rtl.units.xnor_matmul import XnorMatmulConfig
 from sim_tests.cocotb import matmul_stimulus
 from sim_tests.netlist import verilate
-from sim_tests.units.shells import AlwaysReadyShell
 
 CELLS = next(Path(pyosys.__file__).parent.glob("**/xilinx/cells_sim.v"))
 MEASURED = Path(__file__).with_name("xnor_matmul.json")
@@ -55,7 +55,7 @@ def yosys(component: wiring.Component, folder: Path, *passes: str) -> None:
 
 def compare(config: XnorMatmulConfig, folder: Path, *passes: str) -> None:
     """Runs the netlist that `passes` make, and expects every result, and each at its cycle."""
-    yosys(AlwaysReadyShell(config.unit()), folder, *passes, "write_verilog -noattr row.v")
+    yosys(PlainShell(config.unit()), folder, *passes, "write_verilog -noattr row.v")
     inputs = {"rst": 1, "i_activations_payload": config.bits + 2, "i_activations_valid": 1}
     inputs |= {"i_weights_payload": config.inputs + 1, "i_weights_valid": 1}
     width = config.shape.width
@@ -105,7 +105,7 @@ def test_synthesised(tmp_path: Path, inputs: int, bits: int, shared: bool) -> No
 def test_row_cost(tmp_path: Path, bits: int, ceiling: int) -> None:
     """The 768-input row costs what `xnor_matmul.json` says, part by part, and no stage is deeper than two LUTs and a carry chain."""
     unit = XnorMatmulConfig(inputs=768, bits=bits, strategy=LutTable(technology=Ultrascale())).unit()
-    yosys(AlwaysReadyShell(unit, left_open=("operands",)), tmp_path, SYNTHESIS, "write_json row.json")
+    yosys(PlainShell(unit, left_open=("operands",)), tmp_path, SYNTHESIS, "write_json row.json")
     flat = netlist.Netlist.load(tmp_path / "row.json", "row")
     cost = parts(flat)
     deepest = timing.Timing(flat).deepest()

@@ -10,7 +10,8 @@ from model.random_graph import random_graph
 from rtl.config import AcceleratorConfig
 from rtl.errors import InputError
 from rtl.program.compiler import CompiledProgram, compile_graph
-from rtl.program.isa import Opcode
+from rtl.program.emitter import Emitter
+from rtl.program.isa import Counter, Opcode
 from sim_tests.program.executor import Executor, Policy, array_first, attend_last, dma_first, stream_first
 from sim_tests.program.shapes import SMALL
 
@@ -118,6 +119,16 @@ def test_windows_of_several_images(seed: int) -> None:
     compiled = compile_graph(random_graph(config.shape, seed), config, 3)
     assert (compiled.image_offsets, compiled.image_bytes) == ((0, 256, 512), 512 + 96)
     assert (compiled.result_offsets, compiled.result_bytes) == ((0, 16, 32), 48)
+
+
+def test_posts_that_do_not_fit_a_counter_are_refused(monkeypatch) -> None:
+    """Counters have 16 bits; here fewer."""
+    monkeypatch.setattr("rtl.program.instruction.MOST_POSTS", 3)
+    emitter = Emitter()
+    for _ in range(3):
+        emitter.emit(Opcode.LOAD, {}, Counter.TILE_LOADED)
+    with pytest.raises(InputError, match=r"^a program must post at most 3 times to TILE_LOADED: 4 are more; put fewer images into one$"):
+        emitter.emit(Opcode.LOAD, {}, Counter.TILE_LOADED)
 
 
 def test_no_image_is_refused(seed: int) -> None:

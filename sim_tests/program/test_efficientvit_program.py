@@ -8,31 +8,34 @@ import random
 from collections import defaultdict
 
 import pytest
+from amaranth import Signal
 
 from model.efficientvit.graph import EfficientVitGraph
 from model.zoo import load_graph_and_metadata
 from rtl.efficientvit.config import EfficientVitMachine
-from rtl.efficientvit.isa import QUEUE_OF, Counter, Instruction, LoadTarget, Opcode
-from rtl.efficientvit.program.compiler import COUNTER_OF, HEAD_BUFFER, CompiledProgram, compile_graph
+from rtl.efficientvit.isa import HEAD_BUFFER, QUEUE_OF, Counter, Instruction, LoadTarget, Opcode
+from rtl.efficientvit.program.compiler import CompiledProgram, compile_graph
+from rtl.efficientvit.program.emitter import COUNTER_OF, Emitter
 from rtl.efficientvit.program.layout import attention_order
 from rtl.efficientvit.program.tasks import Engine, Event, Task
 from rtl.errors import InputError
-from rtl.program.instruction import WAITS
+from rtl.instruction_queue import Counters
+from rtl.program.instruction import HEADER, MOST_POSTS, WAITS
 
 QUEUE_DEPTH = 32
 IMAGES = 3
 
 
 @functools.cache
-def graph() -> EfficientVitGraph:
-    return load_graph_and_metadata("efficientvit_micro", 8, "random:0")[0]
+def graph(bits: int = 8) -> EfficientVitGraph:
+    return load_graph_and_metadata("efficientvit_micro", bits, "random:0")[0]
 
 
 @functools.cache
-def program() -> CompiledProgram:
+def program(bits: int = 8) -> CompiledProgram:
     """A small weight memory, so that tiles replace each other."""
-    config = EfficientVitMachine(image_size=28, channels=1, classes=10, rows=16, weight_words=1024, parameter_words=256)
-    return compile_graph(graph(), config, images=IMAGES)
+    config = EfficientVitMachine(image_size=28, channels=1, classes=10, rows=16, bits=bits, weight_words=1024, parameter_words=256)
+    return compile_graph(graph(bits), config, images=IMAGES)
 
 
 class Run:
@@ -113,7 +116,8 @@ def memory_of(instruction: Instruction) -> tuple[str, int, int] | None:
     """(memory, first, words) that a LOAD or STREAM writes."""
     payload = instruction.payload
     if instruction.opcode in (Opcode.STREAM, Opcode.HEAD_STREAM):
-        return "head weights" if payload["address"] & HEAD_BUFFER else "weights", payload["address"] % HEAD_BUFFER, payload["items"]
+        memory = "head weights" if payload["address"] >> HEAD_BUFFER else "weights"
+        return memory, payload["address"] % (1 << HEAD_BUFFER), payload["items"]
     if instruction.opcode in (Opcode.LOAD, Opcode.HEAD_LOAD):
         return LoadTarget(payload["target"]).name, payload["address"], payload["beats"]
     return None
@@ -207,6 +211,18 @@ def test_attention_order_has_every_channel_once(heads, head_dim):
     assert sorted(attention_order(3 * heads * head_dim, head_dim)) == list(range(3 * heads * head_dim))
 
 
+@pytest.mark.parametrize("bits", [4, 6])
+def test_fewer_bits_change_constants_alone(bits):
+    """Codes in instructions are of so many bits, as the machine takes them; the tasks and their order are those of 8 bits."""
+    narrow, wide = program(bits), program()
+    places = [[(task.opcode, task.name, task.image) for task in compiled.plan.order[Engine.ARRAY]] for compiled in (narrow, wide)]
+    assert places[0] == places[1] and len(narrow.weights) == len(wide.weights) and narrow.image_bytes == wide.image_bytes
+    fields = {"zero", "pad", "shortcut_zero", "pad_0", "pad_1", "pad_2"}
+    for compiled, least, most in ((narrow, 1 << bits - 1, 1 << bits), (wide, 128, 256)):
+        codes = [i.payload[name] for i in compiled.instructions for name in fields & i.payload.keys()]
+        assert least <= max(codes) < most
+
+
 def test_the_program_is_the_same_every_time():
     """Tasks are kept in sets, whose order is that of addresses: nothing of it may show."""
     program.cache_clear()
@@ -214,3 +230,41 @@ def test_the_program_is_the_same_every_time():
     program.cache_clear()
     again = program()
     assert first.program == again.program and first.weights == again.weights
+
+
+def test_images_that_do_not_fit_a_program_are_refused(monkeypatch):
+    """Counters have 16 bits; here fewer, so that it does not take 851 images of 77 steps each."""
+    config = EfficientVitMachine(image_size=28, channels=1, classes=10, rows=16)
+    monkeypatch.setattr("rtl.program.instruction.MOST_POSTS", 200)
+    assert compile_graph(graph(), config, images=2).images == 2
+    message = r"^a program must post at most 200 times to STEPS_WRITTEN: 231 are more; put fewer images into one$"
+    with pytest.raises(InputError, match=message):
+        compile_graph(graph(), config, images=IMAGES)
+
+
+@pytest.mark.parametrize("posts", ["post", "posts"])
+def test_posts_that_do_not_fit_a_counter_are_refused(monkeypatch, posts):
+    """Of instructions, and of the machine itself."""
+    monkeypatch.setattr("rtl.program.instruction.MOST_POSTS", 3)
+    emitter = Emitter()
+
+    def emit(number: int) -> None:
+        told = {"post": Counter.LOADED} if posts == "post" else {"posts": {Counter.LOADED: number}}
+        emitter.emit(Engine.DMA, Opcode.LOAD, {}, {}, 0, "load", **told)
+
+    for number in (1, 2, 3):
+        emit(number)
+    with pytest.raises(InputError, match="at most 3 times to LOADED: 4 are more"):
+        emit(4)
+
+
+def test_the_limit_is_that_of_the_counters():
+    bits = dict(HEADER)["wait0_value"]
+    assert (1 << bits) - 1 == MOST_POSTS and len(Signal(Counters)[0]) == bits
+
+
+@pytest.mark.parametrize("depth", ["key_value_depth", "state_depth", "ring_depth"])
+def test_memories_that_are_too_small_are_refused(depth):
+    config = EfficientVitMachine(image_size=28, channels=1, classes=10, rows=16, **{depth: 4})
+    with pytest.raises(InputError, match=r"; use a deeper"):
+        compile_graph(graph(), config)

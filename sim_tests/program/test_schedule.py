@@ -11,7 +11,7 @@ from rtl.config import AcceleratorConfig, preset
 from rtl.program.bandwidth import Bandwidth
 from rtl.program.compiler import CompiledProgram, compile_graph
 from rtl.program.image import manifest
-from rtl.program.isa import LoadTarget, Opcode
+from rtl.program.isa import Counter, LoadTarget, Opcode
 from rtl.program.schedule import Schedule, Timing, pixel_cycles, predict, transfer_bytes
 from sim_tests.program.shapes import BASE, MICRO, SMALL
 
@@ -140,7 +140,9 @@ def test_pixels_and_logits_hold_nothing_up(seed: int) -> None:
 def test_manifest(seed: int) -> None:
     """Windows do not overlap, start on pages, and hold what the program moves."""
     _, compiled, config = scheduled("odd_image", seed, IDEAL, 2)
-    description = manifest(compiled, config)
+    description = manifest(
+        compiled, model="odd", bits=8, rows=config.rows, image_shape=(9, 9, 1), classes=config.shape.classes, counters=Counter
+    )
     end = 0
     for window in description["windows"].values():
         assert window["offset"] % 4096 == 0 and window["offset"] >= end

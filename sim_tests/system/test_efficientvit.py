@@ -49,6 +49,13 @@ def run(graph: EfficientVitGraph, verilog: str, count: int = 2, reference: Effic
     return simulate(graph, preset(graph), blobs(count), lambda image: interpret(truth, image), verilog=verilog, **options)
 
 
+@pytest.mark.parametrize("bits", [6, pytest.param(4, marks=pytest.mark.slow)])
+def test_fewer_bits(bits: int) -> None:
+    """A machine of its own: words, lanes, memories and units of so many bits."""
+    graph = random_graph(TINY, bits, seed=1)
+    exact(run(graph, accelerator_verilog(preset(graph))))
+
+
 def exact(result: SimulationResult) -> None:
     assert result.bit_exact, "\n".join(map(str, result.mismatches[:4]))
     assert all(image.exact for image in result.images)

@@ -12,16 +12,17 @@ from rtl.efficientvit.array_sequencer import Emission
 from rtl.efficientvit.collector import CONTEXTS, GROUP_INTERVAL, Collector
 from rtl.efficientvit.config import BUSES, EfficientVitMachine
 from rtl.efficientvit.expansion_ring import pitch, place
-from rtl.efficientvit.program.expand import ENDLESS, Band
+from rtl.efficientvit.program.ring import ENDLESS, Band
 
 GRID = 16
-#: A word of results: number, pass and row of it tell what it is.
-WORD_BITS = 256
+#: Of a code, by rows.
+BITS = {16: 4, 49: 8, 64: 6}
 
 
 @dataclass
 class Word:
-    """A word that the rows make. ``cycle`` : of its emission; ``where`` : (bank, address) of each pixel; ``fields`` : of the emission"""
+    """A word that the rows make: number and row tell what it is. ``cycle`` : of its emission; ``where`` : (bank, address) of each pixel;
+    ``fields`` : of the emission"""
 
     cycle: int
     number: int
@@ -29,9 +30,10 @@ class Word:
     where: list[tuple[int, int]]
     fields: dict[str, int]
     last: bool
+    bits: int
 
     def value(self, row: int) -> int:
-        return self.number << 8 | row | 1 << (WORD_BITS - 1)
+        return self.number << 8 | row | 1 << (32 * self.bits - 1)
 
 
 @dataclass
@@ -62,13 +64,13 @@ def tensor_words(rng: random.Random, band: Band, width: int, height: int, rows: 
             for pixel in range(first, first + pixels):
                 bank_of, address_of = band.place(pixel % width, pixel // width)
                 where.append((bank_of, address_of + word))
-            found.append(Word(cycle, len(found), pixels, where, fields, word == band.words - 1))
+            found.append(Word(cycle, len(found), pixels, where, fields, word == band.words - 1, BITS[rows]))
             cycle += GRID * rng.randint(1, gap)
     return found
 
 
 def run(rows: int, words: list[Word]) -> Seen:
-    dut, seen = Collector(EfficientVitMachine(image_size=224, rows=rows)), Seen()
+    dut, seen = Collector(EfficientVitMachine(image_size=224, rows=rows, bits=BITS[rows])), Seen()
     arrivals: dict[int, list[tuple[int, int]]] = {}
     for word in words:
         for row in range(rows):

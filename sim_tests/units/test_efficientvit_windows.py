@@ -1,4 +1,4 @@
-"""The window former: every window of images against numpy, in the row and at the address where it belongs."""
+"""The window former: every window of images against numpy, in the row and at the address where it belongs, at every precision."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from amaranth.sim import Simulator
 
 from rtl.bus.axi import BEAT_BYTES
 from rtl.efficientvit.config import EfficientVitMachine
-from rtl.efficientvit.row_bus import WINDOW_BYTES
+from rtl.efficientvit.row_bus import WINDOW_CODES
 from rtl.efficientvit.window_former import WindowFormer
 
 SHAPES = {"28x28x1": (28, 1), "32x32x3": (32, 3)}
@@ -20,16 +20,17 @@ PADS = (17, 0, 200)
 LIMIT = 10_000
 
 
-def windows(image: np.ndarray) -> np.ndarray:
-    """(output pixel, byte): 3 x 3 windows, two pixels apart, one pixel of padding."""
+def windows(image: np.ndarray, bits: int = 8) -> np.ndarray:
+    """(output pixel, code): 3 x 3 windows, two pixels apart, one pixel of padding."""
     size, _, channels = image.shape
     padded = np.broadcast_to(np.array(PADS[:channels], np.uint8), (size + 2, size + 2, channels)).copy()
     padded[1:-1, 1:-1] = image
+    padded >>= 8 - bits
     found = [padded[y : y + 3, x : x + 3].ravel() for y in range(0, size, 2) for x in range(0, size, 2)]
     return np.array(found)
 
 
-def jobs(size: int, rows: int, split: list[int], region: tuple[int, int], address: int) -> list[dict]:
+def jobs(size: int, rows: int, split: list[int], region: tuple[int, int], address: int, bits: int = 8) -> list[dict]:
     """WINDOWs of one image from ``address`` on, one after the other through the region."""
     done, found, width = 0, [], size // 2
     count = region[1] - region[0] + 1
@@ -38,17 +39,17 @@ def jobs(size: int, rows: int, split: list[int], region: tuple[int, int], addres
         passes, row = divmod(done * width, rows)
         place = region[0] + (address - region[0] + passes) % count
         found.append({"first": done == 0, "lines": lines, "row": row, "address": place, "region": region[0], "region_end": region[1],
-                      "pads": list(PADS)})  # fmt: skip
+                      "pads": [pad >> 8 - bits for pad in PADS]})  # fmt: skip
         done += lines
     assert done == width
     return found
 
 
 class Bench:
-    """``lanes`` : (cycle, row, address, bytes) of every window; ``lines`` : cycles from one line's first window to the next one's"""
+    """``lanes`` : (cycle, row, address, codes) of every window; ``lines`` : cycles from one line's first window to the next one's"""
 
-    def __init__(self, size: int, channels: int, rows: int):
-        self.size, self.dut = size, WindowFormer(EfficientVitMachine(image_size=size, channels=channels, rows=rows))
+    def __init__(self, size: int, channels: int, rows: int, bits: int = 8):
+        self.bits, self.dut = bits, WindowFormer(EfficientVitMachine(image_size=size, channels=channels, rows=rows, bits=bits))
         self.lanes: list[tuple] = []
 
     def run(self, images: list[np.ndarray], work: list[dict], stall: float, seed: str) -> None:
@@ -90,7 +91,8 @@ class Bench:
             cycle = 0
             async for _, _, o in ctx.tick().sample(dut.o):
                 if o.valid:
-                    self.lanes.append((cycle, o.row, o.address, o.data.to_bytes(WINDOW_BYTES, "little")))
+                    codes = [o.data >> self.bits * place & (1 << self.bits) - 1 for place in range(WINDOW_CODES)]
+                    self.lanes.append((cycle, o.row, o.address, codes))
                 cycle += 1
 
         simulator = Simulator(dut)
@@ -103,23 +105,23 @@ class Bench:
 
 @pytest.mark.parametrize("split", SPLITS)
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("rows, region, stall", [(16, (5, 8), 0.0), (49, (0, 511), 0.3)])
-def test_windows_of_two_images(shape: str, split: str, rows: int, region: tuple[int, int], stall: float) -> None:
+@pytest.mark.parametrize("rows, region, stall, bits", [(16, (5, 8), 0.0, 8), (49, (0, 511), 0.3, 8), (16, (5, 8), 0.3, 5)])
+def test_windows_of_two_images(shape: str, split: str, rows: int, region: tuple[int, int], stall: float, bits: int) -> None:
     size, channels = SHAPES[shape]
     images = list(np.random.default_rng(size + rows).integers(0, 256, (2, size, size, channels), np.uint8))
-    bench = Bench(size, channels, rows)
+    bench = Bench(size, channels, rows, bits)
     starts = [region[0], region[1]]  # the second image begins at the region's end
-    work = [job for start in starts for job in jobs(size, rows, SPLITS[split], region, start)]
+    work = [job for start in starts for job in jobs(size, rows, SPLITS[split], region, start, bits)]
     bench.run(images, work, stall, f"{shape} {split}")
     count, at = region[1] - region[0] + 1, 0
     for number, (image, start) in enumerate(zip(images, starts, strict=True)):
-        for pixel, expected in enumerate(windows(image)):
+        for pixel, expected in enumerate(windows(image, bits)):
             cycle, row, address, got = bench.lanes[at]
             at += 1
             passes, expected_row = divmod(pixel, rows)
             what = f"image {number}, pixel {pixel}, cycle {cycle}"
             assert (row, address) == (expected_row, region[0] + (start - region[0] + passes) % count), what
-            assert list(got[: len(expected)]) == expected.tolist(), what
+            assert got[: len(expected)] == expected.tolist(), what
             assert not any(got[len(expected) :]), what
     assert at == len(bench.lanes)
 

@@ -6,8 +6,8 @@ import pytest
 from amaranth.back import rtlil
 
 from rtl.errors import InputError
+from rtl.flow.plain_shell import PlainShell
 from rtl.flow.toolchain import ROOT
-from rtl.flow.unit_vectors import PlainShell
 from rtl.units.registry import UNITS, load, unit
 
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
-from model.efficientvit.graph import LOGITS, Convolution, EfficientVitGraph, LayerNorm, Pool
+from model.efficientvit.graph import LOGITS, Convolution, LayerNorm, Pool
 from rtl.efficientvit.head_command import HeadKind
 from rtl.efficientvit.isa import WORD_CHANNELS, Opcode
 from rtl.efficientvit.program.layout import words_of
 from rtl.efficientvit.program.pack import BEAT_BYTES, SLICES
 from rtl.efficientvit.program.pack_head import norm_fields, pack_linear, pack_norm, pack_pool, pack_weights
 from rtl.efficientvit.program.tasks import Block, Engine, Event, Task
+from rtl.efficientvit.program.workspace import Workspace
 
 #: Weight words of one LINEAR, at most: two of them fit the head's buffer.
 LINEAR_WORDS = 480
@@ -24,29 +23,35 @@ UNHURRIED = 1.5
 
 
 class HeadTasks:
-    """``add``: makes a task; ``block``: a block by key, made once. ``pool_readers``: who must be done before the pool is used again."""
-
-    def __init__(self, graph: EfficientVitGraph, add: Callable[..., Task], block: Callable):
-        self.graph, self._add, self._block = graph, add, block
-        self.pool_readers: list[Task] = []
+    def __init__(self, workspace: Workspace):
+        self.workspace, self.graph = workspace, workspace.graph
+        self._pool_steps: list[Task] = []
+        self._pool_readers: list[Task] = []  # who must be done before the pool is used again
         self._stores: list[Task] = []
 
     def _command(self, name: str, cycles: int, parameters: Block, **fields: int) -> Task:
-        task = self._add(Engine.HEAD, Opcode.FULLY_CONNECTED, name, cycles, **fields)
+        task = self.workspace.add(Engine.HEAD, Opcode.FULLY_CONNECTED, name, cycles, **fields)
         task.parameters = parameters
         return task
 
-    def pool(self, operator: Pool, steps: list[Task]) -> None:
+    def pool_step(self, task: Task, word: int, pass_index: int) -> None:
+        """The step's results go to the pool, from its word ``word`` on."""
+        task.payload |= {"pool": 1, "key_value": word, "bank": int(pass_index == 0)}
+        task.after |= {(other, Event.DONE) for other in self._pool_readers}
+        self._pool_steps.append(task)
+
+    def pool(self, operator: Pool) -> None:
+        """The averages of all steps since the last one."""
         source, target = self.graph.tensors[operator.source], self.graph.tensors[operator.target]
         packed = pack_pool(operator.requantizer, source.pixels, int(source.zero))
-        self.pool_readers = []
+        steps, self._pool_steps, self._pool_readers = self._pool_steps, [], []
         for first, words, block in self._pieces(operator.name, packed, source.channels):
             task = self._command(
                 operator.name, 4 * WORD_CHANNELS * words, block, kind=HeadKind.POOL, words=words, first=first, zero=target.zero,
                 low=target.limits.low,
             )  # fmt: skip
             task.after |= {(step, Event.COLLECTED) for step in steps}
-            self.pool_readers.append(task)
+            self._pool_readers.append(task)
 
     def norm(self, operator: LayerNorm) -> None:
         source, target = self.graph.tensors[operator.source], self.graph.tensors[operator.target]
@@ -62,7 +67,8 @@ class HeadTasks:
             words = min(CODE_WORDS, words_of(channels) - first)
             part = packed[BEAT_BYTES * WORD_CHANNELS * first : BEAT_BYTES * WORD_CHANNELS * (first + words)]
             title = f"{name} words {first}..{first + words - 1} parameters"
-            pieces.append((first, words, self._block((title,), lambda part=part, title=title: Block(title, part, len(part) // BEAT_BYTES))))
+            block = self.workspace.block((title,), lambda part=part, title=title: Block(title, part, len(part) // BEAT_BYTES))
+            pieces.append((first, words, block))
         return pieces
 
     def linear(self, operator: Convolution) -> None:
@@ -71,7 +77,7 @@ class HeadTasks:
         source = self.graph.tensors[operator.source]
         words, pairs = words_of(weight.shape[1]), -(-len(weight) // 2)
         normed = any(isinstance(other, LayerNorm) and other.target == operator.source for other in self.graph.operators)
-        packed, beats = pack_weights(weight), pack_linear(operator.requantizer, weight, int(source.zero))
+        packed, beats = pack_weights(weight), pack_linear(operator.requantizer, weight, int(source.zero), self.graph.bits)
         step = max(1, LINEAR_WORDS // words)
         logits = operator.target == LOGITS
         tasks = []
@@ -79,19 +85,19 @@ class HeadTasks:
             count = min(step, pairs - first)
             name = f"{operator.name} pairs {first}..{first + count - 1}"
             part = packed[first * words : (first + count) * words].reshape(-1, SLICES, BEAT_BYTES)
-            parameters = self._block((name, "parameters"), lambda first=first, count=count, name=name: Block(
+            parameters = self.workspace.block((name, "parameters"), lambda first=first, count=count, name=name: Block(
                 f"{name} parameters", beats[BEAT_BYTES * first : BEAT_BYTES * (first + count)], count))  # fmt: skip
             task = self._command(
                 operator.name, round(words * count * UNHURRIED), parameters, kind=HeadKind.LINEAR, words=words, first=first, pairs=count,
                 norm_vector=normed, logits=logits,
             )  # fmt: skip
             task.payload["image"] = task.image % 2
-            task.weights = self._block((name, "weights"), lambda part=part, name=name: Block(
+            task.weights = self.workspace.block((name, "weights"), lambda part=part, name=name: Block(
                 f"{name} weights", np.ascontiguousarray(part.transpose(1, 0, 2)).tobytes(), len(part)))  # fmt: skip
             tasks.append(task)
         if logits:
             if len(self._stores) > 1:
                 tasks[0].after.add((self._stores[-2], Event.DONE))
-            store = self._add(Engine.DMA, Opcode.STORE, "logits", 300, items=len(weight), image=tasks[0].image % 2)
+            store = self.workspace.add(Engine.DMA, Opcode.STORE, "logits", 300, items=len(weight), image=tasks[0].image % 2)
             store.after = {(task, Event.DONE) for task in tasks}
             self._stores.append(store)

@@ -15,10 +15,10 @@ from model.efficientvit.integer import HARDSWISH_FRACTIONS
 from rtl.efficientvit.head_command import (
     CHANNEL_PARAMETERS,
     CHANNELS,
-    CODE_OFFSET,
     NORM_PARAMETERS,
     PAIR_PARAMETERS,
     WORD_CHANNELS,
+    code_offset,
 )
 from rtl.errors import InputError
 
@@ -43,13 +43,13 @@ def pack_weights(weight: np.ndarray) -> np.ndarray:
     return pairs.transpose(0, 2, 1, 3).reshape(-1, 2 * WORD_CHANNELS)
 
 
-def pack_linear(requantizer: Requantizer, weight: np.ndarray, zero: int) -> bytes:
+def pack_linear(requantizer: Requantizer, weight: np.ndarray, zero: int, bits: int = 8) -> bytes:
     """Parameters of a fully connected layer, a beat per pair of outputs.
 
-    zero : of the source. The engine adds weight * (u - CODE_OFFSET) where the graph adds weight * (u - zero): the difference, times the sum
-        of an output's weights, goes into its bias
+    zero : of the source. The engine adds weight * (u - code_offset(bits)) where the graph adds weight * (u - zero): the difference, times
+        the sum of an output's weights, goes into its bias
     """
-    folded = requantizer.bias + (CODE_OFFSET - zero) * weight.astype(np.int64).sum(-1)
+    folded = requantizer.bias + (code_offset(bits) - zero) * weight.astype(np.int64).sum(-1)
     beats = _channel_beats(folded, requantizer)
     beats += [0] * (len(beats) % 2)
     width = PAIR_PARAMETERS[1].offset

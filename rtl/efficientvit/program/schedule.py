@@ -14,8 +14,8 @@ from rtl.efficientvit.program.tasks import IMAGES_TOGETHER, Engine, Event, Task
 LATENCY = {Event.DONE: 40, Event.WRITTEN: 70, Event.COLLECTED: 130, Event.ORDER: 0}
 #: Engines whose tasks may overtake each other; the others keep the order that they are given.
 CHOOSING = (Engine.ARRAY, Engine.DEPTH, Engine.OUTER)
-#: What a change of layers costs the depthwise engine, and line pairs of one layer after which a more urgent one gets its turn.
-LAYER_CYCLES, LINE_PAIRS = 60, 8
+#: What a change of layers costs the depthwise engine.
+LAYER_CYCLES = 60
 
 
 @dataclass
@@ -67,7 +67,6 @@ class _Scheduler:
         self.coming: dict[Engine, list] = {engine: [] for engine in CHOOSING}
         self.ready: dict[Engine, list] = {engine: [] for engine in CHOOSING}
         self.layer: Task | None = None
-        self.pairs = 0
         for task in tasks:
             if self.waiting[task] == 0:
                 self._release(task)
@@ -110,16 +109,10 @@ class _Scheduler:
             self._place(heapq.heappop(ready)[1], start)
 
     def _place_lines(self, ready: list, start: int) -> None:
-        """A line pair of the layer at hand, or, if there is none or it has had its turn, of the most urgent one."""
-        same = [entry for entry in ready if entry[1].layer is self.layer]
-        if same and self.pairs < LINE_PAIRS:
-            entry = min(same)
-            ready.remove(entry)
-            heapq.heapify(ready)
-            self.pairs += 1
-        else:
-            entry = heapq.heappop(ready)
-            self.pairs = 1
+        """A line pair of the layer at hand, or, if there is none, of the most urgent one."""
+        entry = min((entry for entry in ready if entry[1].layer is self.layer), default=None) or min(ready)
+        ready.remove(entry)
+        heapq.heapify(ready)
         task = entry[1]
         if task.layer is not self.layer:
             self.layer = task.layer

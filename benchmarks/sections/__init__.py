@@ -1,0 +1,1 @@
+"""The parts of docs/benchmarks.md, each from the same results."""
