@@ -14,6 +14,7 @@ from amaranth.lib.wiring import In
 from rtl.tech import clocking
 from rtl.tech.dsp48e2 import CASCADE_LANES, cascade_latency, generic
 from sim_tests.formal.prove import mutant, verdict
+from sim_tests.units.test_clocking import MUTANTS
 
 LANES = 16
 #: Fast cycles after which what was there at first has left.
@@ -68,24 +69,12 @@ class Traced(wiring.Component):
         return m
 
 
+@pytest.mark.slow
 def test_every_operand_has_its_slice_and_every_sum_its_cycle() -> None:
     assert verdict(Traced(clocking), steps=FLUSHED) == "proved"
 
 
-#: What would be wrong -> (text of the module, the text in its place).
-MUTANTS = {
-    "the phase the wrong way round": ("turns[0].eq(~(sampled ^ before))", "turns[0].eq(sampled ^ before)"),
-    "a slice's turn as that of the slice before": ("[later.eq(turn) for", "[later.eq(~turn) for"),
-    "captured half a cycle early": (
-        "m.d[FAST_DOMAIN] += kept.eq(total)\n        m.d.sync += [first.eq(kept), second.eq(total)]",
-        "older = Signal.like(total)\n        m.d[FAST_DOMAIN] += [kept.eq(total), older.eq(kept)]\n"
-        "        m.d.sync += [first.eq(older), second.eq(kept)]",
-    ),
-    "codes of the second lanes a cycle early": ("(lane + self.lanes // 2, (place + 1) // 2)", "(lane + self.lanes // 2, place // 2)"),
-    "latency one too short": ("// 2 + 1 + tree_levels", "// 2 + tree_levels"),
-}
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize("what", MUTANTS)
 def test_what_is_wrong_is_refuted(what: str) -> None:
     assert verdict(Traced(mutant("rtl.tech.clocking", *MUTANTS[what])), steps=FLUSHED + 3, induction=False) == "refuted"
