@@ -51,6 +51,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--clock-mhz", type=float, default=250.0, help="clock for frames per second and constraints (default 250)")
     parser.add_argument("--fps", type=float, help="frame rate that simulate must reach")
     parser.add_argument("--rows", type=int, help="rows of the array (default: by model and bits)")
+    parser.add_argument(
+        "--dsp-clock", type=int, default=1, help="2: the rows' DSPs run at twice the clock, half as many; EfficientViT only"
+    )
     parser.add_argument("--unit", metavar="NAME", help="build just this unit of the registry: Verilog, vectors, testbench, estimate")
     parser.add_argument("--strategy", default="lut_table", help="lut_table (default) or popcount")
     parser.add_argument("--out", type=Path, default=Path("build"), help="folder for outputs (default build)")
@@ -78,6 +81,8 @@ def _run(options: argparse.Namespace) -> int:
         raise InputError(f"--fps must be positive: {options.fps:g} is not; use 25")
     if options.fps is not None and options.verb == "build":
         raise InputError(f"--fps needs cycles and build counts none: {options.fps:g} cannot be judged; give it to simulate")
+    if options.unit is not None and options.dsp_clock != 1:
+        raise InputError(f"--dsp-clock is for whole machines: {options.unit} is a unit; leave it out")
     if options.unit is not None:
         return _build_unit(options)
     return _build(options) if options.verb == "build" else _simulate(options)
@@ -114,6 +119,8 @@ def _deit(options: argparse.Namespace, technology: str):
     from rtl.config import preset
     from rtl.flow.fit import with_rows
 
+    if options.dsp_clock != 1:
+        raise InputError(f"--dsp-clock must be 1 for {options.model}: its rows multiply in LUTs; leave it out")
     graph, metadata = load_graph_and_metadata(options.model, options.bits, options.checkpoint)
     config = preset(graph.shape, technology=technology, strategy=options.strategy)
     if options.rows is not None:
@@ -130,7 +137,7 @@ def _efficientvit(options: argparse.Namespace, technology: str):
         raise InputError(f"--strategy is for binary weights: {options.strategy} does not suit {options.model}; leave it out")
     check_bits(options.bits)
     graph, metadata = load_graph_and_metadata(options.model, options.bits, options.checkpoint)
-    return graph, metadata, preset(graph, rows=options.rows, technology=technology)
+    return graph, metadata, preset(graph, rows=options.rows, technology=technology, dsp_clock=options.dsp_clock)
 
 
 def _reference(options: argparse.Namespace):

@@ -48,6 +48,9 @@ def refused(done: subprocess.CompletedProcess, *parts: str) -> None:
         (("--model", "efficientvit_b1", "--bits", "3", "build"), ("--bits must be 4..8 for EfficientViT", "3 is not")),
         ((*MICRO, "--strategy", "popcount", "simulate"), ("--strategy is for binary weights", "popcount")),
         ((*MICRO, "--rows", "12", "simulate"), ("rows must be 16..64", "12")),
+        ((*MICRO, "--dsp-clock", "3", "build"), ("dsp_clock must be 1 or 2", "3")),
+        (("--model", "deit_micro", "--dsp-clock", "2", "build"), ("--dsp-clock must be 1 for deit_micro", "multiply in LUTs")),
+        (("--unit", "int8_matmul", "--dsp-clock", "2", "build"), ("--dsp-clock is for whole machines", "int8_matmul")),
         ((*MICRO, "simulate", "--images", "0"), ("--images", "0")),
         (
             ("--model", "efficientvit_b0", "--checkpoint", "random:0", "--rows", "16", "simulate", "--images", "1"),

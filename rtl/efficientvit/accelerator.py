@@ -5,7 +5,7 @@ from __future__ import annotations
 from amaranth import Cat, Module, Mux, ResetInserter, Signal, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib import enum as amaranth_enum
-from amaranth.lib.wiring import Out
+from amaranth.lib.wiring import In, Out
 
 from rtl.bus.axi import AxiLite, AxiRead, AxiReadWrite
 from rtl.bus.axi_reader import AxiReader
@@ -28,6 +28,7 @@ from rtl.efficientvit.weight_bank import WeightBank
 from rtl.efficientvit.window_input import WindowInput
 from rtl.separate import SeparateModule, Shell
 from rtl.supervisor import Supervisor
+from rtl.tech.clocking import FAST_CLOCK
 from rtl.units.depthwise_channel import DepthwiseChannelConfig, channel_members
 from rtl.weight_stream import WeightStream
 
@@ -111,6 +112,7 @@ class EfficientVitAccelerator(wiring.Component):
     Members
     -------
     s_axi_control_*, m_axi_program_*, m_axi_data_*, m_axi_pixels_* : AXI-Lite slave, AXI4 read master, master, read master        interrupt
+    clk_2x : only where ``dsp_clock`` is 2: the rows' slices', twice as fast as ``clk`` and in phase with it
     m_axi_weights_<n>_* : AXI4 read masters, a slice of every weight word each
     trace_linear_valid, trace_linear_value : per row, a pair of codes as it is made
     trace_attention_valid, trace_attention_value : over the first 16 rows, a channel each: what the depthwise engine makes, line y in the
@@ -124,8 +126,10 @@ class EfficientVitAccelerator(wiring.Component):
         ports = (CONTROL, PROGRAM, DATA, PIXELS, *weight_ports(config))
         members = {name: member for port in ports for name, member in port.members().items()}
         rows = config.rows
+        clocks = {FAST_CLOCK: In(1)} if config.dsp_clock == 2 else {}
         super().__init__(
             {
+                **clocks,
                 **members,
                 "interrupt": Out(1),
                 "trace_linear_valid": Out(rows),
@@ -310,6 +314,8 @@ class EfficientVitAccelerator(wiring.Component):
         collected = [0] * BUSES
         for index in range(self.config.rows):
             m.submodules[f"row_{index}"] = row = SeparateModule(ROW_MODULE, row_members(self.config))
+            if self.config.dsp_clock == 2:
+                m.d.comb += row.clk_2x.eq(self.clk_2x)
             m.d.comb += [row.index.eq(index), row.i_collect.eq(collected[index % BUSES])]
             for name, value in lanes.items():
                 m.d.comb += getattr(row, f"i_{name}").eq(value)

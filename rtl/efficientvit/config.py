@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from rtl.efficientvit.isa import WORD_CHANNELS
 from rtl.errors import InputError
+from rtl.tech.clocking import CLOCKINGS
 from rtl.tech.dsp48e2 import generic
 
 #: Rows are collected over so many buses, and come in groups of as many.
@@ -25,6 +26,7 @@ class EfficientVitMachine:
     weight_words : of 64 bytes, of the weight memory        parameter_words : pairs of output channels whose requantizers are kept
     ring_depth, key_value_depth, state_depth : words of a bank of the expansion ring and of the key/value memory, and of the state memory
     technology : see ``rtl.tech``
+    dsp_clock : 1, or 2: the rows' DSP slices run at twice the clock, half as many (`rtl.tech.clocking`)
     """
 
     image_size: int
@@ -39,12 +41,14 @@ class EfficientVitMachine:
     key_value_depth: int = 512
     state_depth: int = 512
     technology: object = generic
+    dsp_clock: int = 1
 
     def __post_init__(self) -> None:
         _require(16 <= self.rows <= 64, "rows must be 16..64", self.rows, "use 49")
         _require(4 <= self.bits <= 8, "bits must be 4..8", self.bits, "choose 8, 6 or 4")
         _require(self.channels in (1, 3), "image channels must be 1 or 3", self.channels, "convert the images")
         _require(self.image_size % 4 == 0, "the image size must be a multiple of 4", self.image_size, "pad the images")
+        _require(self.dsp_clock in CLOCKINGS, "dsp_clock must be 1 or 2", self.dsp_clock, "use 1")
         _require(self.memory_words <= 1024, "memory_words must be at most 1024", self.memory_words, "use a smaller image")
 
     @property

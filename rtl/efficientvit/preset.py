@@ -19,10 +19,11 @@ LARGE_IMAGE, WIDE_STEM, LARGE_MEMORY_WORDS = 224, 16, 1024
 STATE_DEPTH, LARGE_STATE_DEPTH = 512, 1024
 
 
-def preset(graph: EfficientVitGraph, *, rows: int | None = None, technology: str = "generic") -> EfficientVitMachine:
+def preset(graph: EfficientVitGraph, *, rows: int | None = None, technology: str = "generic", dsp_clock: int = 1) -> EfficientVitMachine:
     """16 rows for 28 x 28 networks, 49 for others; memories as the machine has them by default, larger ones where a network needs them.
 
     rows : instead of these        technology : "generic" (portable, simulated) or "ultrascale" (explicit primitives)
+    dsp_clock : see `EfficientVitMachine`
     """
     check_bits(graph.bits)
     image = graph.tensors[IMAGE]
@@ -35,7 +36,7 @@ def preset(graph: EfficientVitGraph, *, rows: int | None = None, technology: str
     return EfficientVitMachine(
         image_size=image.height, channels=image.channels, classes=graph.tensors[LOGITS].channels, bits=graph.bits,
         rows=rows if rows is not None else SMALL_ROWS if image.height <= SMALL_IMAGE else ROWS,
-        technology=TECHNOLOGIES[technology],
+        technology=TECHNOLOGIES[technology], dsp_clock=dsp_clock,
         **larger,
     )  # fmt: skip
 

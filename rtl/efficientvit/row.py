@@ -9,6 +9,7 @@ from rtl.efficientvit.config import EfficientVitMachine
 from rtl.efficientvit.isa import PAIRS, WORD_CHANNELS
 from rtl.efficientvit.row_bus import ADDRESS_BITS, ROW_BITS, RowBus, depth_lane, window_lane
 from rtl.efficientvit.row_timing import RowTiming
+from rtl.tech.clocking import CLOCKINGS, FAST_CLOCK, drive_fast_domain
 from rtl.units.code_quotient import EXPONENT_BITS
 from rtl.units.code_requantize import CodeRequantizeConfig
 from rtl.units.int8_matmul import Int8MatmulConfig
@@ -23,7 +24,9 @@ SCORE_SLOTS = 16
 def row_members(config: EfficientVitMachine) -> dict:
     lane = depth_lane(config.bits)
     lanes = {"bus": RowBus, "depth_a": lane, "depth_b": lane, "window": window_lane(config.bits)}
+    clocks = {FAST_CLOCK: In(1)} if config.dsp_clock == 2 else {}
     return {
+        **clocks,
         "index": In(ROW_BITS),
         **{f"i_{name}": In(shape) for name, shape in lanes.items()},
         **{f"o_{name}": Out(shape) for name, shape in lanes.items()},
@@ -37,7 +40,7 @@ class RowUnits:
     """The units of a row, to be built, and their timing."""
 
     def __init__(self, config: EfficientVitMachine):
-        self.matmul = Int8MatmulConfig(inputs=WORD_CHANNELS, technology=config.technology)
+        self.matmul = Int8MatmulConfig(inputs=WORD_CHANNELS, technology=config.technology, clocking=CLOCKINGS[config.dsp_clock])
         self.requantize = CodeRequantizeConfig(bits=config.bits, technology=config.technology, shortcut=True, quotient="log2")
         self.exponent = Log2ExponentConfig()
         self.timing = RowTiming(self.matmul, self.requantize)
@@ -51,7 +54,7 @@ class Row(wiring.Component):
 
     Members
     -------
-    index : this row's number
+    index : this row's number        clk_2x : only where ``dsp_clock`` is 2
     i_bus, i_depth_a, i_depth_b, i_window : from the row before; o_<name> : to the next, a cycle later
     i_collect, o_collect : the collection bus, past every fourth row
     result : a pair of codes as it is made, for comparison in simulation
@@ -70,6 +73,8 @@ class Row(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         units = RowUnits(self.config)
+        if self.config.dsp_clock == 2:
+            drive_fast_domain(m, self.clk_2x)
         m.submodules.matmul = matmul = units.matmul.build()
         requantizers = [units.requantize.build() for _ in range(2)]
         bus = self._hop(m)

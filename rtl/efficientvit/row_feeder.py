@@ -15,7 +15,6 @@ from rtl.efficientvit.row_timing import RowTiming
 from rtl.efficientvit.weight_bank import bank_members
 from rtl.row_feeder import memory_write
 from rtl.separate import SeparateModule
-from rtl.tech.dsp48e2 import product_stagger
 
 WEIGHT_BITS = 512
 BANK_MODULE = "efficientvit_weight_bank"
@@ -116,7 +115,7 @@ class RowFeeder(wiring.Component):
         m.d.comb += self.state_address.eq(self.i.weight_address)
         m.d.sync += word.eq(Mux(is_state, self.state, Cat(slices)))
         early = BASE + self.timing.product - _WEIGHT_LATENCY
-        for lane, late in enumerate(product_stagger(WORD_CHANNELS)):
+        for lane, late in enumerate(self.timing.stagger):
             for output in range(2):
                 byte = word.word_select(output * WORD_CHANNELS + lane, 8)
                 late_byte = self._later(m, byte, early + late, f"weight_{output}_{lane}")

@@ -18,6 +18,8 @@ class RowTiming:
         #: The operand's register follows the memory's own.
         self.operand_load = 1
         self.product = 2
+        #: Of each weight, beyond that.
+        self.stagger = matmul.stagger
         self.first, self.last = (self.product + matmul.offsets[name] for name in ("first", "last"))
         self.sum = self.product + matmul.latency
         self.parameter = {name: self.sum + requantize.offsets.get(name, 0) for name in Parameter.members}

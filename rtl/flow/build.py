@@ -21,6 +21,7 @@ from rtl.flow.verilog import verilog_of
 from rtl.flow.vivado import write_project
 from rtl.flow.vivado_system import SPARE_PORTS
 from rtl.program.image import manifest
+from rtl.tech.clocking import FAST_CLOCK
 
 REPORTED = ("lut", "ff", "dsp", "bram36")
 
@@ -62,6 +63,8 @@ def build(
         "board": board.name,
         "rows": config.rows,
         **family.sizes(config),
+        "clocks_mhz": clocks(config, clock_mhz),
+        "clock_source": f"{max(clocks(config, clock_mhz).values()):g} MHz is unproven before place-and-route; Vivado has not been run",
         "images": images,
         "out": str(out / name),
         "files": files,
@@ -80,10 +83,16 @@ def build(
     return summary
 
 
+def clocks(config: Config, clock_mhz: float) -> dict[str, float]:
+    """MHz of each clock port of the accelerator."""
+    times = family_of(config).sizes(config).get("dsp_clock", 1)
+    return {"clk": clock_mhz} | ({FAST_CLOCK: times * clock_mhz} if times > 1 else {})
+
+
 def _part(found: Resources, count: int) -> dict[str, Any]:
     """One module: what an instance costs, how many there are, its worst stages."""
     costs = {kind: getattr(found, kind) for kind in (*REPORTED, "slicem")}
-    stages = {name: getattr(found, name) for name in ("levels", "carries", "deepest", "ns", "slowest", "units")}
+    stages = {name: getattr(found, name) for name in ("levels", "carries", "deepest", "ns", "slowest", "units", "clocks")}
     return {"count": count, **costs, **stages}
 
 

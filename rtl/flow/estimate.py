@@ -21,6 +21,7 @@ from amaranth.lib import wiring
 
 from rtl.flow import netlist, timing
 from rtl.flow.toolchain import ToolError, cache_folder, digest, run
+from rtl.tech.clocking import FAST_CLOCK
 
 SOURCE = "estimated by yosys, before place-and-route; Vivado has not been run"
 
@@ -73,6 +74,7 @@ class Resources:
     ns, slowest : modelled nanoseconds of the slowest stage, and that stage by name
     other : cells that are counted nowhere, by type: black boxes, clock buffers
     units : the stage with most levels that ends in each unit, by unit: {"levels", "carries", "ns", "path"}; of one netlist, not of a sum
+    clocks : the same from registers of each clock to those of each, by "clock -> clock", where a netlist has two
 
     Resources add (the worse stage stays) and multiply by a count.
     """
@@ -92,6 +94,7 @@ class Resources:
     slowest: str = ""
     other: Mapping[str, int] = dataclasses.field(default_factory=dict)
     units: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    clocks: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
 
     @property
     def slicem(self) -> int:
@@ -176,7 +179,7 @@ def estimate(
         return Resources(**json.loads(kept.read_text(encoding="utf-8")))
     say(f"yosys: synthesising {top}")
     with tempfile.TemporaryDirectory() as folder:
-        netlists = _synthesise(Path(folder), top, texts)
+        netlists = synthesise(Path(folder), top, texts)
     say(f"timing of {top}")
     resources = min(map(measure, netlists), key=_better)
     aside = kept.with_suffix(f".{key}.part")
@@ -186,11 +189,13 @@ def estimate(
 
 
 def _better(resources: Resources) -> tuple[int, int]:
-    """The mapping that keeps to the stage rule, 2 levels and a carry; else, or if both do, that with fewer LUTs. Least is best."""
-    return max(resources.levels - 2, 0) + max(resources.carries - 1, 0), resources.lut
+    """The mapping that keeps to the stage rule, 2 levels and a carry, at twice the clock a level alone; else, or if both do, that with
+    fewer LUTs. Least is best."""
+    fast = sum(max(stage["levels"] - 1, 0) + stage["carries"] for clocks, stage in resources.clocks.items() if FAST_CLOCK in clocks)
+    return max(resources.levels - 2, 0) + max(resources.carries - 1, 0) + fast, resources.lut
 
 
-def _synthesise(folder: Path, top: str, texts: Mapping[str, str]) -> list[netlist.Netlist]:
+def synthesise(folder: Path, top: str, texts: Mapping[str, str]) -> list[netlist.Netlist]:
     """A flat netlist for each mapping."""
     passes = []
     for index, (name, text) in enumerate(texts.items()):
@@ -211,10 +216,15 @@ def measure(flat: netlist.Netlist) -> Resources:
     if paths.loops:
         raise ToolError(f"the netlist has a combinational loop: {paths.loops} bits lie on one")
     slow, deep, units = paths.slowest(), paths.deepest(), paths.deepest_by_unit()
+    clocks = {f"{start} -> {end}": stage for (start, end), stage in paths.deepest_by_clocks().items()}
     return Resources(
         **netlist.occupied(flat), levels=deep.levels, carries=deep.carries, deepest=str(deep), ns=slow.ns, slowest=str(slow),
-        units={unit: {"levels": s.levels, "carries": s.carries, "ns": s.ns, "path": str(s)} for unit, s in units.items()},
+        units={unit: _stage(stage) for unit, stage in units.items()}, clocks={name: _stage(stage) for name, stage in clocks.items()},
     )  # fmt: skip
+
+
+def _stage(stage: timing.Stage) -> dict[str, Any]:
+    return {"levels": stage.levels, "carries": stage.carries, "ns": stage.ns, "path": str(stage)}
 
 
 def estimate_accelerator(

@@ -112,7 +112,7 @@ class EfficientVit:
         return config.rows * WORD_CHANNELS * EFFICIENTVIT_LANES
 
     def sizes(self, config: EfficientVitMachine) -> dict[str, int]:
-        return {"inputs": WORD_CHANNELS, "lanes": EFFICIENTVIT_LANES}
+        return {"inputs": WORD_CHANNELS, "lanes": EFFICIENTVIT_LANES, "dsp_clock": config.dsp_clock}
 
     def described(self, config: EfficientVitMachine) -> str:
         return efficientvit_preset.described(config)

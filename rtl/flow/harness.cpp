@@ -2,7 +2,7 @@
 //
 // One cycle: inputs are set, the design settles with the clock low, every handshake and trace port is sampled, the clock rises.
 // Compiled once per design, with -DROWS=<rows>, -DWEIGHT_PORTS=<read masters m_axi_weights_*, 0..4>, and -DHAS_TRACE (what the rows
-// write) and -DHAS_STATE (what the array does) where the design has those ports.
+// write), -DHAS_STATE (what the array does) and -DHAS_CLK_2X (a clock of twice the rate, in phase) where the design has those ports.
 
 #include <algorithm>
 #include <array>
@@ -429,20 +429,26 @@ struct Simulation {
     }
 
     void edge() {
-        top->clk = 0;
+        set_clock(0);
+        set_clock(1);
+    }
+
+    // Half a cycle of the clock. clk_2x falls in the middle of the half before, and rises with every edge, in the same evaluation.
+    void set_clock(int level) {
+#ifdef HAS_CLK_2X
+        top->clk_2x = 0;
         top->eval();
-        dump(2 * world.now);
-        top->clk = 1;
+        top->clk_2x = 1;
+#endif
+        top->clk = level;
         top->eval();
-        dump(2 * world.now + 1);
+        dump(2 * world.now + level);
     }
 
     void cycle() {
         world.refill();
         for (Channel* channel : order) channel->drive();
-        top->clk = 0;
-        top->eval();
-        dump(2 * world.now);
+        set_clock(0);
         for (auto& channel : channels) channel->sample();
         sample_trace();
         lite_fired = {top->s_axi_control_awvalid && top->s_axi_control_awready, top->s_axi_control_wvalid && top->s_axi_control_wready,
@@ -450,9 +456,7 @@ struct Simulation {
                       top->s_axi_control_rvalid && top->s_axi_control_rready};
         lite_response = lite_fired.r ? top->s_axi_control_rresp : top->s_axi_control_bresp;
         lite_data = top->s_axi_control_rdata;
-        top->clk = 1;
-        top->eval();
-        dump(2 * world.now + 1);
+        set_clock(1);
         for (auto& channel : channels) channel->after_edge();
         std::stable_partition(order.begin(), order.end(), [](Channel* channel) { return !std::exchange(channel->moved, false); });
         ++world.now;

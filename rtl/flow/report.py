@@ -216,6 +216,8 @@ def build_table(summary: Mapping[str, Any]) -> None:
     table.add_row("lut as memory", f"{slicem['used']:,}", f"{slicem['total']:,}", f"{100 * slicem['used'] / slicem['total']:.1f} %")
     _output.print(table)
     _parts_table(summary["parts"])
+    told = ", ".join(f"{name} {mhz:g} MHz" for name, mhz in summary["clocks_mhz"].items())
+    _output.print(f"DSP clock x {summary.get('dsp_clock', 1)}: {told}; {summary['clock_source']}", highlight=False)
     _output.print(f"{summary['resource_source']}\n{summary['seconds']:.1f} s; files in {summary['out']}:", highlight=False)
     for name in summary["files"]:
         _output.print(f"  {name}", highlight=False)
@@ -232,4 +234,7 @@ def _parts_table(parts: Mapping[str, Mapping[str, Any]]) -> None:
         for unit, stage in part["units"].items():
             levels = f"{stage['levels']} + {stage['carries']}"
             table.add_row(f"  {unit or '(itself)'}", *[""] * len(costs), levels, f"{stage['ns']:.2f}", escape(stage["path"]))
+        for clocks, stage in part["clocks"].items():
+            levels = f"{stage['levels']} + {stage['carries']}"
+            table.add_row(f"  {clocks}", *[""] * len(costs), levels, f"{stage['ns']:.2f}", escape(stage["path"]))
     _output.print(table)

@@ -64,6 +64,7 @@ class Stage:
 
 
 Rank = Callable[[Arrival], tuple]
+Unit = Callable[[Cell | None, str], str]
 NO_STAGE = Stage(0.0, 0, 0, "", "")
 
 
@@ -163,12 +164,20 @@ def _endings(cell: Cell) -> Iterator[tuple[int, float, str]]:
         return
     reads = LUTRAMS.keys() | SHIFT_REGISTERS.keys()
     for port, bits in cell.pins.items():
-        if port in cell.outputs or port in ("C", "CLK", "WCLK", "CLKARDCLK", "CLKBWRCLK"):
+        if port in cell.outputs or port in CLOCK_PINS:
             continue
         if cell.type in reads and port.startswith(("ADDR", "A", "DPRA")):
             continue
         hop = 0.0 if cell.type in FLIP_FLOPS and port == "D" else HOP_NS
         yield from ((bit, hop + SETUP_NS, port) for bit in bits if isinstance(bit, int))
+
+
+CLOCK_PINS = ("C", "CLK", "WCLK", "CLKARDCLK", "CLKBWRCLK")
+
+
+def clock_of(cell: Cell) -> Bit | None:
+    """The net of a cell's clock, ``clk`` of a black box; None for a combinational one. C of a slice is none."""
+    return next((cell.pins[pin][0] for pin in ("clk", *reversed(CLOCK_PINS)) if pin in cell.pins), None)
 
 
 class Timing:
@@ -186,11 +195,15 @@ class Timing:
                 if not isinstance(arc.source, str) and not isinstance(arc.target, str):
                     self._into.setdefault(arc.target, []).append(arc)
         self._starts: dict[object, float] = dict.fromkeys(netlist.inputs, FF_CLOCK_TO_Q_NS)
+        self._launched: dict[Bit, dict[object, float]] = {}  # the starts that are registers, by their clock
         for cell in netlist.cells:
             for port in cell.outputs:
                 ns = _launch_ns(cell, port)
                 if ns is not None:
-                    self._starts |= {bit: ns for bit in cell.pins.get(port, []) if isinstance(bit, int)}
+                    starts = {bit: ns for bit in cell.pins.get(port, []) if isinstance(bit, int)}
+                    self._starts |= starts
+                    if (clock := clock_of(cell)) is not None:
+                        self._launched.setdefault(clock, {}).update(starts)
         self._order, self.loops = self._sorted()
 
     def _sorted(self) -> tuple[list, int]:
@@ -208,9 +221,13 @@ class Timing:
                     order.append(target)
         return order, len(self._into) - len(order)
 
-    def worst(self, rank: Rank, unit: Callable[[str], str] = lambda name: "") -> dict[str, Stage]:
-        """The stage of the largest `rank` in each unit that stages end in; `unit` tells it from the name of the register or block."""
-        arrivals = {bit: Arrival(ns) for bit, ns in self._starts.items()}
+    def worst(self, rank: Rank, unit: Unit = lambda cell, name: "", starts: dict[object, float] | None = None) -> dict[str, Stage]:
+        """The stage of the largest `rank` in each unit that stages end in.
+
+        unit : tells the unit from the cell that ends a stage (None: an output of the netlist) and the name of the register or block
+        starts : bits and their clock-to-output delays; all if None
+        """
+        arrivals = {bit: Arrival(ns) for bit, ns in (self._starts if starts is None else starts).items()}
         before: dict[object, object] = {}
         for target in self._order:
             best, source = arrivals.get(target), None
@@ -224,24 +241,24 @@ class Timing:
                 if source is not None:
                     before[target] = source
         worst: dict[str, tuple[Arrival, int, str]] = {}
-        for arrival, bit, owner, name in self._arrived(arrivals):
-            where = unit(owner)
+        for arrival, bit, cell, owner, name in self._arrived(arrivals):
+            where = unit(cell, owner)
             if where not in worst or rank(arrival) > rank(worst[where][0]):
                 worst[where] = arrival, bit, name
         return {where: self._stage(*end, before) for where, end in sorted(worst.items())}
 
-    def _arrived(self, arrivals: dict) -> Iterator[tuple[Arrival, int, str, str]]:
-        """Every end of a stage: arrival with set-up, bit, name of the register or block, name of the end."""
+    def _arrived(self, arrivals: dict) -> Iterator[tuple[Arrival, int, Cell | None, str, str]]:
+        """Every end of a stage: arrival with set-up, bit, cell, name of the register or block, name of the end."""
         for cell in self.netlist.cells:
             for bit, extra, port in _endings(cell):
                 if bit in arrivals:
                     owner = self.netlist.names.get(cell.pins.get("Q", [None])[0], cell.name)
                     name = owner if cell.type in FLIP_FLOPS and port == "D" else f"{owner}.{port}"
-                    yield arrivals[bit].through(Arc(bit, None, extra)), bit, owner, name
+                    yield arrivals[bit].through(Arc(bit, None, extra)), bit, cell, owner, name
         for bit in self.netlist.outputs:
             if bit in arrivals:
                 name = self.netlist.names.get(bit, "an output")
-                yield arrivals[bit], bit, name, name
+                yield arrivals[bit], bit, None, name, name
 
     def _stage(self, arrival: Arrival, bit: int, name: str, before: dict) -> Stage:
         start = bit
@@ -258,7 +275,19 @@ class Timing:
 
     def deepest_by_unit(self) -> dict[str, Stage]:
         """The deepest stage that ends in each unit of the design: a submodule of the top."""
-        return self.worst(_depth, unit_of)
+        return self.worst(_depth, lambda cell, name: unit_of(name))
+
+    def deepest_by_clocks(self) -> dict[tuple[str, str], Stage]:
+        """The deepest stage from registers of each clock to those of each, by the names of the clocks; empty if there is only one."""
+        if len(self._launched) < 2:
+            return {}
+        names = {clock: self.netlist.names.get(clock, "a clock") for clock in self._launched}
+        return {
+            (names[clock], end): stage
+            for clock, starts in self._launched.items()
+            for end, stage in self.worst(_depth, lambda cell, name: names.get(clock_of(cell), "") if cell else "", starts).items()
+            if end
+        }
 
 
 def _depth(arrival: Arrival) -> tuple:

@@ -72,7 +72,7 @@ def _compile(verilog: str, top: str, rows: int, folder: Path, options: verilator
     )
     model, runtime = verilator_build.archives(verilog, top, folder, options, control=control, jobs=2)
     defines = [f"-DROWS={rows}", f"-DVM_TRACE={int(options.waves)}", f"-DVM_TRACE_FST={int(options.waves)}"]
-    ports = (("-DHAS_TRACE", "trace_linear_valid"), ("-DHAS_STATE", "trace_state"))
+    ports = (("-DHAS_TRACE", "trace_linear_valid"), ("-DHAS_STATE", "trace_state"), ("-DHAS_CLK_2X", "clk_2x"))
     defines += [flag for flag, port in ports if re.search(rf"\b{port}\b", verilog)]
     defines.append(f"-DWEIGHT_PORTS={weight_ports(verilog)}")
     libraries = ["-lpthread", *(["-llz4", "-lz"] if options.waves else [])]

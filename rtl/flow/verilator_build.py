@@ -67,7 +67,7 @@ def share(verilog: str, modules: Iterable[str]) -> str:
         if found:
             inputs = re.findall(r"^\s*input\s+(?:\[\d+:0\]\s*)?(\w+)\s*;", found[0], re.MULTILINE)
             lines.append(f'no_inline -module "{name}"')
-            lines += [f'public_flat_rw -module "{name}" -var "{port}"' for port in inputs if port not in ("clk", "rst")]
+            lines += [f'public_flat_rw -module "{name}" -var "{port}"' for port in inputs if port not in ("clk", "clk_2x", "rst")]
     return "".join(f"{line}\n" for line in lines)
 
 

@@ -4,7 +4,7 @@ Files
 -----
 verilog/* : the sources, and `<top>_shell.v`: the accelerator with an active-low reset and the interface attributes that a block
     design wants, without the trace ports
-constraints.xdc : the clock, for the accelerator alone
+constraints.xdc : the clock, or both of them where the rows' slices run at twice the clock, for the accelerator alone
 project.tcl : project, synthesis and implementation of the accelerator alone (out of context), with reports
 system.tcl : block design with the processing system, then the bitstream (`rtl.flow.vivado_system`)
 
@@ -22,6 +22,7 @@ from pathlib import Path
 
 from rtl.errors import InputError
 from rtl.flow.vivado_system import NOTICE, system_script
+from rtl.tech.clocking import FAST_CLOCK
 
 CONTROL, PROGRAM, DATA, PIXELS, INTERRUPT = "s_axi_control", "m_axi_program", "m_axi_data", "m_axi_pixels", "interrupt"
 _NEEDED = (CONTROL, PROGRAM, DATA, PIXELS)
@@ -31,6 +32,11 @@ _CONSTRAINTS = """\
 # {notice}
 # The accelerator alone, out of context. In the block design the clock comes from the processing system.
 create_clock -name clk -period {period_ns:.3f} [get_ports clk]
+"""
+
+_FAST_CONSTRAINTS = """\
+# Of the rows' slices: in phase with clk, both rise at 0. Paths between the two are timed at one period of clk_2x, without exception.
+create_clock -name clk_2x -period {fast_period_ns:.3f} [get_ports clk_2x]
 """
 
 _PROJECT = """\
@@ -107,6 +113,12 @@ def shell(verilog: str, top: str, clock_mhz: float) -> str:
         '  (* X_INTERFACE_INFO = "xilinx.com:signal:reset:1.0 aresetn RST", X_INTERFACE_PARAMETER = "POLARITY ACTIVE_LOW" *)',
         "  input wire aresetn,",
     ]
+    if FAST_CLOCK in names:
+        lines += [
+            f'  (* X_INTERFACE_INFO = "xilinx.com:signal:clock:1.0 a{FAST_CLOCK} CLK", '
+            f'X_INTERFACE_PARAMETER = "FREQ_HZ {round(2 * clock_mhz * 1e6)}" *)',
+            f"  input wire a{FAST_CLOCK},",
+        ]
     for port in kept:
         if port.name == INTERRUPT:
             lines.append(
@@ -114,7 +126,8 @@ def shell(verilog: str, top: str, clock_mhz: float) -> str:
                 'X_INTERFACE_PARAMETER = "SENSITIVITY LEVEL_HIGH" *)'
             )
         lines.append(f"  {port.declaration}{',' if port is not kept[-1] else ''}")
-    connections = [".clk(aclk)", ".rst(~aresetn)", *(f".{port.name}({port.name})" for port in kept)]
+    clocks = [".clk(aclk)", *([f".{FAST_CLOCK}(a{FAST_CLOCK})"] if FAST_CLOCK in names else [])]
+    connections = [*clocks, ".rst(~aresetn)", *(f".{port.name}({port.name})" for port in kept)]
     lines += [");", f"  {top} {top} (", *(f"    {text}," for text in connections[:-1]), f"    {connections[-1]}", "  );", "endmodule", ""]
     return "\n".join(lines)
 
@@ -149,15 +162,16 @@ def write_project(
         files[f"verilog/{source.name}"] = source.read_text(encoding="utf-8")
     verilog, shell_name = "\n".join(files.values()), f"verilog/{top}_shell.v"
     files[shell_name] = shell(verilog, top, clock_mhz)
-    weights = weight_buses(module_ports(verilog, top))
+    ports = module_ports(verilog, top)
+    weights, double = weight_buses(ports), FAST_CLOCK in {port.name for port in ports}
     if 1 + len(weights) > hp_ports:
         raise InputError(f"weight ports must be at most {hp_ports - 1} on {board}: {len(weights)} are not; configure fewer weight_ports")
-    values = {"notice": NOTICE, "top": top, "part": part, "period_ns": 1000 / clock_mhz}
+    values = {"notice": NOTICE, "top": top, "part": part, "period_ns": 1000 / clock_mhz, "fast_period_ns": 500 / clock_mhz}
     alone = " ".join(f"[file join $here {name}]" for name in files if name != shell_name)
     everything = [f"[file join $here {name}]" for name in files]
-    files["constraints.xdc"] = _CONSTRAINTS.format(**values)
+    files["constraints.xdc"] = (_CONSTRAINTS + (_FAST_CONSTRAINTS if double else "")).format(**values)
     files["project.tcl"] = _PROJECT.format(**values, sources=alone)
-    files["system.tcl"] = system_script(top, part, board, clock_mhz, everything, (PROGRAM, DATA), weights, PIXELS)
+    files["system.tcl"] = system_script(top, part, board, clock_mhz, everything, (PROGRAM, DATA), weights, PIXELS, double=double)
     for name, text in files.items():
         path = out / name
         path.parent.mkdir(parents=True, exist_ok=True)

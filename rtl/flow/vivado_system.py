@@ -40,14 +40,14 @@ set_property -dict [list \\
     CONFIG.PSU__USE__IRQ0 1] [get_bd_cells ps]
 create_bd_cell -type ip -vlnv xilinx.com:ip:proc_sys_reset reset
 create_bd_cell -type module -reference {top}_shell accelerator
-{connects}
+{clocking}{connects}
 
 connect_bd_intf_net [get_bd_intf_pins ps/M_AXI_HPM0_FPD] [get_bd_intf_pins control/S00_AXI]
 connect_bd_intf_net [get_bd_intf_pins control/M00_AXI] [get_bd_intf_pins accelerator/s_axi_control]
 {buses}
 foreach pin {{ps/maxihpm0_fpd_aclk reset/slowest_sync_clk accelerator/aclk
         {clocks}}} {{
-    connect_bd_net [get_bd_pins ps/pl_clk0] [get_bd_pins $pin]
+    connect_bd_net [get_bd_pins {clock}] [get_bd_pins $pin]
 }}
 connect_bd_net [get_bd_pins ps/pl_resetn0] [get_bd_pins reset/ext_reset_in]
 foreach pin {{accelerator/aresetn {resets}}} {{
@@ -70,16 +70,29 @@ report_timing_summary -file [file join $here system_timing.rpt]
 write_hw_platform -fixed -include_bit -force [file join $here system.xsa]
 """
 
+#: Both clocks are outputs of one MMCM with phase 0, and their trees are routed alike: paths between them are ordinary ones.
+_CLOCKING = """\
+create_bd_cell -type ip -vlnv xilinx.com:ip:clk_wiz clocks
+set_property -dict [list CONFIG.PRIMITIVE MMCM CONFIG.PRIM_SOURCE No_buffer CONFIG.PRIM_IN_FREQ {clock_mhz} CONFIG.USE_RESET false \\
+    CONFIG.CLKOUT1_REQUESTED_OUT_FREQ {clock_mhz} CONFIG.CLKOUT1_REQUESTED_PHASE 0 CONFIG.CLKOUT1_MATCHED_ROUTING true \\
+    CONFIG.CLKOUT2_USED true \\
+    CONFIG.CLKOUT2_REQUESTED_OUT_FREQ {fast_mhz} CONFIG.CLKOUT2_REQUESTED_PHASE 0 CONFIG.CLKOUT2_MATCHED_ROUTING true] [get_bd_cells clocks]
+connect_bd_net [get_bd_pins ps/pl_clk0] [get_bd_pins clocks/clk_in1]
+connect_bd_net [get_bd_pins clocks/locked] [get_bd_pins reset/dcm_locked]
+connect_bd_net [get_bd_pins clocks/clk_out2] [get_bd_pins accelerator/aclk_2x]
+"""
+
 
 def system_script(
-    top: str, part: str, board: str, clock_mhz: float, sources: Sequence[str], shared: Sequence[str], weights: Sequence[str], pixels: str
-) -> str:
+    top: str, part: str, board: str, clock_mhz: float, sources: Sequence[str], shared: Sequence[str], weights: Sequence[str], pixels: str,
+    *, double: bool = False,
+) -> str:  # fmt: skip
     """The script's text.
 
     Parameters
     ----------
     sources : Tcl words, one per file        shared, weights : masters of the shell on HP0, and on one port each, four at most
-    pixels : on HPC0
+    pixels : on HPC0        double : the shell has a second clock, of twice the rate: then one MMCM makes both
     """
     masters = [tuple(shared), *((name,) for name in weights)]
     ports = dict(zip(_PORTS[: len(masters)], masters, strict=True)) | {_PIXELS_PORT: (pixels,)}
@@ -98,6 +111,8 @@ def system_script(
         clock_mhz=f"{clock_mhz:g}",
         sources=" ".join(sources),
         memory_ports="\n".join(_memory_port(port) for port in ports),
+        clocking=_CLOCKING.format(clock_mhz=f"{clock_mhz:g}", fast_mhz=f"{2 * clock_mhz:g}") if double else "",
+        clock="clocks/clk_out1" if double else "ps/pl_clk0",
         connects="\n".join(_connect(name, count) for name, count in blocks.items()),
         buses="\n".join(lines),
         clocks=" ".join(clocks),

@@ -62,13 +62,18 @@ def cascade_latency(lanes):
     return SLICE_LATENCY + lanes - 1
 
 
+def tree_levels(terms):
+    """Levels, and cycles, of `add_tree`."""
+    levels = 0
+    while 3**levels < terms:
+        levels += 1
+    return levels
+
+
 def product_latency(lanes):
     """Cycles of a `PairProduct`: its longest cascade, then one per level of ternary adders."""
     lengths = cascade_lengths(lanes)
-    levels = 0
-    while 3**levels < len(lengths):
-        levels += 1
-    return cascade_latency(lengths[0]) + levels
+    return cascade_latency(lengths[0]) + tree_levels(len(lengths))
 
 
 def product_stagger(lanes):
@@ -118,6 +123,10 @@ class _Generic(Generic, GenericRunning, GenericLut):
     def add_selected(self, m, plain, choices, select, width):
         """plain + choices[select], all signed."""
         return (plain + Array(choices)[select])[:width].as_signed()
+
+    def choose(self, m, second, one, two):
+        """second ? two : one, of one width."""
+        return Mux(second, two, one)
 
 
 class _UltraScale(Ultrascale, UltrascaleRunning, UltrascaleLut):
@@ -189,6 +198,17 @@ class _UltraScale(Ultrascale, UltrascaleRunning, UltrascaleLut):
             sums.append(o)
         return carry_chain(m, sums, [plain[index] for index in range(width)]).as_signed()
 
+    def choose(self, m, second, one, two):
+        """Two bits to a LUT. An odd bit is left to the synthesiser."""
+        bits = []
+        for k in range(0, len(one) - 1, 2):
+            inputs = [one[k], two[k], one[k + 1], two[k + 1], second]
+            upper, lower = dual_lut(m, inputs, lambda a, b, c, d, use: d if use else c, lambda a, b, c, d, use: b if use else a)
+            bits += [lower, upper]
+        if len(one) % 2:
+            bits.append(Mux(second, two[-1], one[-1]))
+        return Cat(bits)
+
 
 #: LUT6: I0 ^ (I1, I2, I3, I3)[I5, I4].
 _SELECTED_SUM = sum(((address ^ address >> 1 + min(address >> 4, 2)) & 1) << address for address in range(64))
@@ -248,7 +268,7 @@ class MultiplyAdd(wiring.Component):
         return m
 
 
-class _PairUnit(wiring.Component):
+class PairUnit(wiring.Component):
     """Ports and parameters of `PairCascade` and `PairProduct`."""
 
     def __init__(self, lanes, technology=generic, *, x_staggered=False, y_staggered=False):
@@ -268,7 +288,7 @@ class _PairUnit(wiring.Component):
         )
 
 
-class PairCascade(_PairUnit):
+class PairCascade(PairUnit):
     """sum0 = sum of x0[k] y[k], sum1 = sum of x1[k] y[k] over one cascade: one slice per lane.
 
     Parameters
@@ -312,7 +332,7 @@ class PairCascade(_PairUnit):
         return m
 
 
-class PairProduct(_PairUnit):
+class PairProduct(PairUnit):
     """The sums of `PairCascade` over any number of lanes: balanced cascades, added in fabric.
 
     Parameters and members are those of `PairCascade`, without the limit on `lanes`.
@@ -342,11 +362,11 @@ class PairProduct(_PairUnit):
             sums[0].append((delay(m, cascade.sum0, lengths[0] - length), cascade.flipped))
             sums[1].append((delay(m, cascade.sum1, lengths[0] - length), False))
             start += length
-        m.d.comb += [self.sum0.eq(_add_tree(m, sums[0], self.technology)), self.sum1.eq(_add_tree(m, sums[1], self.technology))]
+        m.d.comb += [self.sum0.eq(add_tree(m, sums[0], self.technology)), self.sum1.eq(add_tree(m, sums[1], self.technology))]
         return m
 
 
-def _add_tree(m, terms, technology):
+def add_tree(m, terms, technology):
     """Sum of (signed value, whether its sign bit is inverted), three per adder, a register after each level."""
     while len(terms) > 1:
         level = []

@@ -9,7 +9,8 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from model.integer import ACCUMULATOR_BITS
-from rtl.tech.dsp48e2 import PairProduct, generic, pair_sum_width, product_latency, product_stagger
+from rtl.tech.clocking import Clocking, single_rate
+from rtl.tech.dsp48e2 import generic, pair_sum_width
 from rtl.units.protocol import require
 
 WEIGHT_BITS = CODE_BITS = 8
@@ -24,30 +25,33 @@ class Int8MatmulConfig:
     ----------
     inputs : weights of an output, and codes, per cycle
     technology : of the multipliers, see `rtl.tech.dsp48e2`
+    clocking : of the multipliers, see `rtl.tech.clocking`; `double_rate` needs the domain ``sync_2x`` around the unit
     """
 
     inputs: int = 32
     technology: object = generic
+    clocking: Clocking = single_rate
 
     def __post_init__(self) -> None:
         require(self.inputs >= 1, "inputs must be 1 or more", self.inputs, "choose as many as a word of codes has")
         sum_bits = pair_sum_width(self.inputs)
         require(sum_bits <= ACCUMULATOR_BITS, f"a product must fit {ACCUMULATOR_BITS} bits", sum_bits, "choose fewer inputs")
+        self.clocking.check(self.inputs)
 
     @property
     def stagger(self) -> tuple[int, ...]:
-        """Cycles that each weight comes after that of input 0: its place in its cascade."""
-        return product_stagger(self.inputs)
+        """Cycles that each weight comes after that of input 0, by its place in its cascade."""
+        return self.clocking.stagger(self.inputs)
 
     @property
     def offsets(self) -> dict[str, int]:
         """The cycle in which each port is sampled; weight k ``stagger[k]`` cycles later."""
-        control = product_latency(self.inputs) - 1
+        control = self.clocking.latency(self.inputs) - 1
         return {"codes": 0, "weights_0": 0, "weights_1": 0, "first": control, "last": control, "enable": control}
 
     @property
     def latency(self) -> int:
-        return product_latency(self.inputs) + 1
+        return self.clocking.latency(self.inputs) + 1
 
     def build(self) -> Int8Matmul:
         return Int8Matmul(self)
@@ -104,7 +108,7 @@ class Int8Matmul(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.product = product = PairProduct(self.config.inputs, self.config.technology, x_staggered=True)
+        m.submodules.product = product = self.config.clocking.product(self.config.inputs, self.config.technology)
         for k in range(self.config.inputs):
             m.d.comb += [
                 product.x0[k].eq(self.weights_0[k]),

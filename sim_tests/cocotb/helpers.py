@@ -5,8 +5,9 @@ import os
 import random
 from collections.abc import Iterable
 
+import cocotb
 from cocotb.clock import Clock
-from cocotb.triggers import FallingEdge, RisingEdge
+from cocotb.triggers import FallingEdge, RisingEdge, Timer
 
 
 def bench_parameters() -> dict:
@@ -20,15 +21,27 @@ def bench_random(salt: object = "") -> random.Random:
 
 
 async def start(dut, cycles: int = 3) -> None:
-    """Starts clock ``clk`` and holds ``rst`` from time 0 for some cycles. Set the other inputs before: unknown inputs confuse Icarus.
+    """Starts clock ``clk``, with ``clk_2x`` if there is one, and holds ``rst`` from time 0 for some cycles. Set the other inputs before:
+    unknown inputs confuse Icarus.
 
     On return the next rising edge is the first that the design sees out of reset. Drive inputs at falling edges (as the helpers do).
     """
     dut.rst.value = 1
-    Clock(dut.clk, 10, "ns", impl="gpi").start()
+    if hasattr(dut, "clk_2x"):
+        cocotb.start_soon(_aligned_clocks(dut))
+    else:
+        Clock(dut.clk, 10, "ns", impl="gpi").start()
     for _ in range(cycles):
         await FallingEdge(dut.clk)
     dut.rst.value = 0
+
+
+async def _aligned_clocks(dut) -> None:
+    """An edge of ``clk_2x`` at each of ``clk``, in one write: two clocks of their own would not come at once."""
+    while True:
+        for slow, fast in ((1, 1), (1, 0), (0, 1), (0, 0)):
+            dut.clk.value, dut.clk_2x.value = slow, fast
+            await Timer(2.5, "ns")
 
 
 def idle_stream(dut, *, sources: Iterable[str] = ("i",), sinks: Iterable[str] = ("o",)) -> None:

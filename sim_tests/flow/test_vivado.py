@@ -17,9 +17,9 @@ PART = platform("zcu102").part
 BUSES = {"s_axi_control": 12, "m_axi_program": 40, "m_axi_data": 40, "m_axi_pixels": 40}
 
 
-def accelerator(weight_ports: int = 3) -> str:
+def accelerator(weight_ports: int = 3, clocks: tuple[str, ...] = ("clk",)) -> str:
     """The accelerator as yosys writes it, with two signals of each bus."""
-    ports = [("input", "clk", 1), ("input", "rst", 1)]
+    ports = [*(("input", clock, 1) for clock in clocks), ("input", "rst", 1)]
     for bus, width in [*BUSES.items(), *((f"m_axi_weights_{port}", 40) for port in range(weight_ports))]:
         direction = "input" if bus.startswith("s_") else "output"
         ports += [(direction, f"{bus}_araddr", width), (direction, f"{bus}_arvalid", 1)]
@@ -115,6 +115,47 @@ def test_a_fourth_weight_port_takes_the_second_coherent_port(tmp_path):
     assert "[get_bd_intf_pins accelerator/m_axi_weights_3] [get_bd_intf_pins memory_hpc1/S00_AXI]" in text
     replace(script, "PSU__USE__S_AXI_GP1 1", "PSU__USE__S_AXI_GP1 0")
     assert "ps/S_AXI_HPC1_FPD is used and not enabled" in run_stub(script).stderr
+
+
+@pytest.fixture
+def double(tmp_path):
+    """A project whose slices run at twice the clock."""
+    source = tmp_path / "accelerator.v"
+    source.write_text(accelerator(clocks=("clk", "clk_2x")))
+    write_project(tmp_path / "vivado", [source], "accelerator", PART, 250)
+    return tmp_path / "vivado"
+
+
+def test_both_clocks_come_from_one_mmcm(double):
+    """250 and 500 MHz, phase 0, and nothing that excepts a path from being timed."""
+    constraints, script = (double / "constraints.xdc").read_text(), (double / "system.tcl").read_text()
+    assert "create_clock -name clk -period 4.000 [get_ports clk]\n" in constraints
+    assert "create_clock -name clk_2x -period 2.000 [get_ports clk_2x]\n" in constraints
+    assert not any(word in constraints for word in ("set_false_path", "set_clock_groups", "set_multicycle_path"))
+    assert "CONFIG.CLKOUT1_REQUESTED_OUT_FREQ 250 " in script and "CONFIG.CLKOUT2_REQUESTED_OUT_FREQ 500 " in script
+    assert script.count("xilinx.com:ip:clk_wiz ") == 1
+    shell = (double / "verilog" / "accelerator_shell.v").read_text()
+    assert ".clk_2x(aclk_2x)" in shell and "FREQ_HZ 500000000" in shell
+    for name in ("project.tcl", "system.tcl"):
+        done = run_stub(double / name)
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "message"),
+    [
+        ("system.tcl", "[get_bd_pins accelerator/aclk_2x]", "[get_bd_pins accelerator/aclk]", "accelerator/aclk is driven twice"),
+        ("system.tcl", "connect_bd_net [get_bd_pins clocks/clk_out2] [get_bd_pins accelerator/aclk_2x]\n", "", "aclk_2x is not connected"),
+        ("system.tcl", "CLKOUT2_REQUESTED_OUT_FREQ 500", "CLKOUT2_REQUESTED_OUT_FREQ 499", "not twice the first"),
+        ("system.tcl", "CLKOUT2_REQUESTED_PHASE 0", "CLKOUT2_REQUESTED_PHASE 90", "not twice the first"),
+        ("system.tcl", "connect_bd_net [get_bd_pins clocks/locked] [get_bd_pins reset/dcm_locked]\n", "", "reset/dcm_locked is not"),
+        ("constraints.xdc", "[get_ports clk_2x]", "[get_ports clk2x]", "no port clk2x on accelerator"),
+    ],
+)
+def test_faults_of_the_second_clock_are_found(double, file, old, new, message):
+    replace(double / file, old, new)
+    done = run_stub(double / ("system.tcl" if file == "system.tcl" else "project.tcl"))
+    assert done.returncode == 1 and message in done.stderr
 
 
 def test_more_weight_ports_than_the_board_has(tmp_path):

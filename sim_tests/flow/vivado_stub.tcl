@@ -71,6 +71,13 @@ proc set_property {args} {
             if {[regexp {PSU__USE__S_AXI_GP(\d)} $name match number] && $value} { lappend ::enabled [lindex {HPC0 HPC1 HP0 HP1 HP2 HP3} $number] }
             if {$name eq "CONFIG.NUM_SI"} { dict set ::slaves [lindex $rest 0] $value }
         }
+        set given [dict get $option -dict]
+        if {[dict exists $given CONFIG.CLKOUT2_REQUESTED_OUT_FREQ]} {
+            foreach {name port} {FREQ OUT_FREQ PHASE PHASE} {
+                foreach number {1 2} { set $name$number [dict get $given CONFIG.CLKOUT${number}_REQUESTED_$port] }
+            }
+            if {$FREQ2 != 2 * $FREQ1 || $PHASE1 != $PHASE2} { fault "the second clock is not twice the first, in phase" }
+        }
     }
     if {[llength $rest] == 3 && [lindex $rest 0] eq "top"} {
         set ::top [lindex $rest 1]
@@ -131,7 +138,8 @@ proc write_hw_platform {args} { options write_hw_platform $args {-fixed -include
 set vendor_pins [dict create \
     zynq_ultra_ps_e {M_AXI_HPM0_FPD S_AXI_HPC0_FPD S_AXI_HPC1_FPD S_AXI_HP0_FPD S_AXI_HP1_FPD S_AXI_HP2_FPD S_AXI_HP3_FPD maxihpm0_fpd_aclk
         saxihpc0_fpd_aclk saxihpc1_fpd_aclk saxihp0_fpd_aclk saxihp1_fpd_aclk saxihp2_fpd_aclk saxihp3_fpd_aclk pl_clk0 pl_resetn0 pl_ps_irq0} \
-    proc_sys_reset {slowest_sync_clk ext_reset_in peripheral_aresetn} \
+    proc_sys_reset {slowest_sync_clk ext_reset_in peripheral_aresetn dcm_locked} \
+    clk_wiz {clk_in1 clk_out1 clk_out2 locked} \
     smartconnect {S00_AXI S01_AXI M00_AXI aclk aresetn}]
 set driven {}
 set buses {}
@@ -183,7 +191,9 @@ proc apply_bd_automation {args} { options apply_bd_automation $args {} {-rule -c
 proc assign_bd_address {} { incr ::commands }
 proc validate_bd_design {} {
     incr ::commands
-    foreach pin [concat $::buses aclk aresetn] {
+    set clocks {}
+    foreach pin [dict get $::cells accelerator] { if {[regexp {^aclk} $pin]} { lappend clocks $pin } }
+    foreach pin [concat $::buses $clocks aresetn] {
         if {"accelerator/$pin" ni $::driven} { fault "accelerator/$pin is not connected" }
     }
     foreach port {HPC0 HPC1 HP0 HP1 HP2 HP3} {
@@ -193,6 +203,9 @@ proc validate_bd_design {} {
         if {$used && $clock ni $::driven} { fault "$clock is not connected" }
     }
     dict for {name kind} $::kinds {
+        if {$kind eq "clk_wiz"} {
+            foreach pin "$name/clk_in1 reset/dcm_locked" { if {$pin ni $::driven} { fault "$pin is not connected" } }
+        }
         if {$kind ne "smartconnect"} { continue }
         foreach pin {aclk aresetn M00_AXI} { if {"$name/$pin" ni $::driven} { fault "$name/$pin is not connected" } }
         for {set k 0} {$k < [dict get $::slaves $name]} {incr k} {

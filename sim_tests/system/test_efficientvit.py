@@ -75,6 +75,17 @@ def test_tiny(tiny: EfficientVitGraph, verilog: str) -> None:
     assert two.utilisation > one.utilisation > 0
 
 
+@pytest.mark.slow
+def test_slices_at_twice_the_clock(tiny: EfficientVitGraph, verilog: str) -> None:
+    """The same values of the same program, as many cycles or, for the shorter pipeline, a few less."""
+    config = preset(tiny, dsp_clock=2)
+    twice = simulate(tiny, config, blobs(2), lambda image: interpret(tiny, image), verilog=accelerator_verilog(config))
+    exact(twice)
+    once = run(tiny, verilog)
+    assert 0.98 * once.runs[0].cycles < twice.runs[0].cycles <= once.runs[0].cycles
+    assert [image.logits.tolist() for image in twice.images] == [image.logits.tolist() for image in once.images]
+
+
 def test_both_images_are_compared(tiny: EfficientVitGraph, verilog: str) -> None:
     """A reference with one code changed: in the first and the second image, of the array and of the depthwise engine."""
     for image, tensor, place in ((0, "stages.0.blocks.0.main.inverted_conv", (13, 7, 30)), (1, "stem.res0.main.depth_conv", (5, 13, 3))):
