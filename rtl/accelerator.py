@@ -5,16 +5,14 @@ from __future__ import annotations
 from amaranth import Array, Cat, Module, ResetInserter, Signal, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib import enum as amaranth_enum
-from amaranth.lib.wiring import Out
 
+from rtl.accelerator_frame import Frame, accelerator_members
 from rtl.array_sequencer import ArraySequencer, TilePayload
 from rtl.attention_bus import AttendCommand
 from rtl.attention_config import AttentionConfig
 from rtl.attention_engine import AttentionEngine
-from rtl.bus.axi import AxiLite, AxiRead, AxiReadWrite
 from rtl.bus.axi_reader import AxiReader
 from rtl.bus.axi_writer import AxiWriter
-from rtl.bus.ports import FlatPorts
 from rtl.bus.registers import ControlRegistersConfig
 from rtl.config import AcceleratorConfig
 from rtl.dispatcher import Dispatcher
@@ -32,10 +30,6 @@ from rtl.supervisor import Supervisor
 from rtl.units.key_value import KeyValueBank, KeyValueMemory, bank_members
 from rtl.weight_stream import WeightStream
 
-CONTROL = FlatPorts("s_axi_control", AxiLite(), slave=True)
-PROGRAM = FlatPorts("m_axi_program", AxiRead())
-DATA = FlatPorts("m_axi_data", AxiReadWrite())
-PIXELS = FlatPorts("m_axi_pixels", AxiRead())
 #: From the sequencer's counters to the feeder, and to its post: registers.
 COMMAND_LATENCY = 2
 ROW_MODULE, BANK_MODULE, FEEDER_MODULE = "row", "key_value_bank", "row_feeder"
@@ -62,11 +56,6 @@ WAIT_STATES = {
     Counter.INPUT_LOADED: TraceState.INPUT,
     Counter.ATTENTIONS_DONE: TraceState.ATTENTION,
 }
-
-
-def weight_ports(config: AcceleratorConfig) -> tuple[FlatPorts, ...]:
-    """One read master per slice of a weight word."""
-    return tuple(FlatPorts(f"m_axi_weights_{number}", AxiRead()) for number in range(config.weight_ports))
 
 
 def separate_modules(config: AcceleratorConfig) -> dict[str, tuple[wiring.Component, int]]:
@@ -104,12 +93,9 @@ class Accelerator(wiring.Component):
 
     Members
     -------
-    s_axi_control_*, m_axi_program_*, m_axi_data_*, m_axi_pixels_* : AXI-Lite slave, AXI4 read master, master, read master        interrupt
-    m_axi_weights_<n>_* : AXI4 read masters, a slice of every weight word each
-    trace_linear_valid, trace_linear_value, trace_attention_valid, trace_attention_value : one bit and 16 bits per row; what the rows write,
-        for layer-by-layer comparison in simulation.
-    trace_state, trace_tile : what the array did in the cycle before (`TraceState`; bit 3: the attention worked), and for which TILE.
-        Traces are left open on the board, where synthesis removes them.
+    see `rtl.accelerator_frame.accelerator_members`
+    trace_linear_*, trace_attention_* : what the rows write
+    trace_state, trace_tile : `TraceState` (bit 3: the attention worked), and for which TILE
 
     Timing
     ------
@@ -118,21 +104,7 @@ class Accelerator(wiring.Component):
 
     def __init__(self, config: AcceleratorConfig):
         self.config = config
-        rows = config.rows
-        ports = (CONTROL, PROGRAM, DATA, PIXELS, *weight_ports(config))
-        members = {name: member for port in ports for name, member in port.members().items()}
-        super().__init__(
-            {
-                **members,
-                "interrupt": Out(1),
-                "trace_linear_valid": Out(rows),
-                "trace_linear_value": Out(16 * rows),
-                "trace_attention_valid": Out(rows),
-                "trace_attention_value": Out(16 * rows),
-                "trace_state": Out(8),
-                "trace_tile": Out(16),
-            }
-        )
+        super().__init__(accelerator_members(config))
 
     def elaborate(self, platform):
         m = Module()
@@ -143,9 +115,9 @@ class Accelerator(wiring.Component):
         m.submodules.data_reader = data_reader = AxiReader()
         m.submodules.pixel_reader = pixel_reader = AxiReader()
         m.submodules.data_writer = data_writer = AxiWriter()
-        weight_readers = [AxiReader() for _ in range(config.weight_ports)]
-        for number, reader in enumerate(weight_readers):
-            m.submodules[f"weight_reader_{number}"] = reader
+        readers = {"program": program_reader, "data": data_reader, "pixels": pixel_reader}
+        for number in range(config.weight_ports):
+            m.submodules[f"weight_reader_{number}"] = readers[f"weights_{number}"] = AxiReader()
         m.submodules.collector = collector = KeyValueMemory(attention_config, _separate_bank)
         identity = ControlRegistersConfig(
             rows=config.rows, inputs=config.inputs, bits=config.bits, lanes=config.lanes, passes=config.passes
@@ -160,16 +132,17 @@ class Accelerator(wiring.Component):
             m.submodules[name] = ResetInserter(supervisor.clear)(engine)
         m.submodules.feeder = feeder = SeparateModule(FEEDER_MODULE, feeder_members(config))
 
-        self._bus(m, supervisor, program_reader, data_reader, data_writer, dispatcher, dma)
-        self._pixel_bus(m, supervisor, pixel_reader, pixels)
-        self._weight_bus(m, supervisor, weight_readers, streams, feeder)
+        frame = Frame(
+            readers=readers, writer=data_writer, supervisor=supervisor, dispatcher=dispatcher, dma=dma, streams=streams, images=pixels
+        )
+        frame.connect(m, self)
         self._queues(m, dispatcher, dma, sequencer, attention, streams, pixels)
-        self._supervise(m, supervisor, dispatcher, dma, streams, pixels, sequencer, attention)
-        read_errors = Cat(reader.error for reader in (data_reader, pixel_reader, *weight_readers))
-        bus_errors = (program_reader.error, read_errors.any(), data_writer.error)
-        for error, cause in zip((supervisor.program_error, supervisor.read_error, supervisor.write_error), bus_errors, strict=True):
-            m.d.comb += error.eq(cause)
+        frame.supervise(
+            m, self, conflict=collector.conflict, array_busy=sequencer.busy, array_active=sequencer.active,
+            array_hazard=sequencer.stalled_hazard, attention_busy=attention.busy,
+        )  # fmt: skip
         m.d.comb += [
+            *(getattr(feeder, f"write_weight_{n}").eq(getattr(streams, f"write_{n}")) for n in range(config.weight_ports)),
             feeder.fill.eq(sequencer.fill),
             feeder.compute.eq(sequencer.compute),
             feeder.write_parameter.eq(dma.write_parameter),
@@ -185,34 +158,6 @@ class Accelerator(wiring.Component):
         self._collect(m, feeder, results, collector, attention, dma)
         self._trace(m, dispatcher, sequencer, attention)
         return m
-
-    def _bus(self, m, supervisor, program_reader, data_reader, data_writer, dispatcher, dma):
-        CONTROL.join(m, self, supervisor.bus)
-        PROGRAM.join(m, self, program_reader.axi)
-        DATA.join(m, self, data_reader.axi, data_writer.axi)
-        wiring.connect(m, dispatcher.o_read, program_reader.i_request)
-        wiring.connect(m, program_reader.o, dispatcher.i_beats)
-        wiring.connect(m, dma.o_read, data_reader.i_request)
-        wiring.connect(m, data_reader.o, dma.i_beats)
-        wiring.connect(m, dma.o_write, data_writer.i_request)
-        wiring.connect(m, dma.o_beats, data_writer.i)
-        m.d.comb += dma.write_done.eq(data_writer.done)
-        for unit in (program_reader, data_reader, data_writer):
-            m.d.comb += unit.clear.eq(supervisor.clear)
-
-    def _pixel_bus(self, m, supervisor, reader, pixels):
-        PIXELS.join(m, self, reader.axi)
-        wiring.connect(m, pixels.o_read, reader.i_request)
-        wiring.connect(m, reader.o, pixels.i_beats)
-        m.d.comb += reader.clear.eq(supervisor.clear)
-
-    def _weight_bus(self, m, supervisor, readers, streams, feeder):
-        for number, (ports, reader) in enumerate(zip(weight_ports(self.config), readers, strict=True)):
-            ports.join(m, self, reader.axi)
-            wiring.connect(m, getattr(streams, f"o_read_{number}"), reader.i_request)
-            wiring.connect(m, reader.o, getattr(streams, f"i_beats_{number}"))
-            m.d.comb += reader.clear.eq(supervisor.clear)
-            m.d.comb += getattr(feeder, f"write_weight_{number}").eq(getattr(streams, f"write_{number}"))
 
     def _queues(self, m, dispatcher, dma, sequencer, attention, streams, pixels):
         """DMA, STREAM and INPUT take instructions as they are; ARRAY and ATTEND take their payloads."""
@@ -238,36 +183,6 @@ class Accelerator(wiring.Component):
         ]
         with m.If(attends.valid & attends.ready):
             m.d.sync += attend_post.eq(Cat(attends.payload.post.enable, attends.payload.post.counter))
-
-    def _supervise(self, m, supervisor, dispatcher, dma, streams, pixels, sequencer, attention):
-        m.d.comb += [
-            dispatcher.start.eq(supervisor.start),
-            dispatcher.clear.eq(supervisor.clear),
-            dispatcher.program.eq(supervisor.program),
-            dma.windows.eq(supervisor.windows),
-            dma.clear.eq(supervisor.clear),
-            streams.window.eq(supervisor.windows.weights),
-            streams.clear.eq(supervisor.clear),
-            pixels.window.eq(supervisor.windows.image),
-            pixels.clear.eq(supervisor.clear),
-            supervisor.dma_error.eq(dma.error),
-            supervisor.stream_error.eq(streams.error),
-            supervisor.input_error.eq(pixels.error),
-            supervisor.bad_instruction.eq(dispatcher.bad_instruction),
-            supervisor.overflow.eq(dispatcher.overflow),
-            supervisor.conflict.eq(m.submodules.collector.conflict),
-            supervisor.done.eq(dma.done),
-            supervisor.index.eq(dispatcher.index),
-            supervisor.fetched.eq(dispatcher.fetched),
-            supervisor.array_busy.eq(sequencer.busy),
-            supervisor.array_active.eq(sequencer.active),
-            supervisor.array_hazard.eq(sequencer.stalled_hazard),
-            supervisor.attention_busy.eq(attention.busy),
-            supervisor.transfer.eq(dma.progress | streams.progress | pixels.progress),
-            self.interrupt.eq(supervisor.interrupt),
-        ]
-        for number in range(dispatcher.queues):
-            m.d.comb += getattr(supervisor, f"blocked_{number}").eq(getattr(dispatcher, f"blocked_{number}"))
 
     def _rows(self, m, bus, attention, load):
         """Instantiates the row module R times; the buses hop through. Returns each row's result."""

@@ -5,12 +5,11 @@ from __future__ import annotations
 from amaranth import Cat, Module, Mux, ResetInserter, Signal, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib import enum as amaranth_enum
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In
 
-from rtl.bus.axi import AxiLite, AxiRead, AxiReadWrite
+from rtl.accelerator_frame import Frame, accelerator_members
 from rtl.bus.axi_reader import AxiReader
 from rtl.bus.axi_writer import AxiWriter
-from rtl.bus.ports import FlatPorts
 from rtl.bus.registers import ControlRegistersConfig
 from rtl.dispatcher import Dispatcher
 from rtl.efficientvit.array_sequencer import ArraySequencer
@@ -32,10 +31,6 @@ from rtl.tech.clocking import FAST_CLOCK
 from rtl.units.depthwise_channel import DepthwiseChannelConfig, channel_members
 from rtl.weight_stream import WeightStream
 
-CONTROL = FlatPorts("s_axi_control", AxiLite(), slave=True)
-PROGRAM = FlatPorts("m_axi_program", AxiRead())
-DATA = FlatPorts("m_axi_data", AxiReadWrite())
-PIXELS = FlatPorts("m_axi_pixels", AxiRead())
 _OUTER = data.StructLayout(dict(PAYLOAD[Opcode.OUTER]))
 ROW_MODULE, CHANNEL_MODULE = "efficientvit_row", "depthwise_channel"
 KEPT_MODULES = (ROW_MODULE, BANK_MODULE, CHANNEL_MODULE)
@@ -67,11 +62,6 @@ WAIT_STATES = {
     Counter.OUTERS_DONE: TraceState.ATTENTION,
     Counter.WINDOWS_DONE: TraceState.INPUT,
 }
-
-
-def weight_ports(config: EfficientVitMachine) -> tuple[FlatPorts, ...]:
-    """One read master per slice of a weight word."""
-    return tuple(FlatPorts(f"m_axi_weights_{number}", AxiRead()) for number in range(config.weight_ports))
 
 
 def separate_modules(config: EfficientVitMachine) -> dict[str, tuple[wiring.Component, int]]:
@@ -111,35 +101,18 @@ class EfficientVitAccelerator(wiring.Component):
 
     Members
     -------
-    s_axi_control_*, m_axi_program_*, m_axi_data_*, m_axi_pixels_* : AXI-Lite slave, AXI4 read master, master, read master        interrupt
+    see `rtl.accelerator_frame.accelerator_members`
     clk_2x : only where ``dsp_clock`` is 2: the rows' slices', twice as fast as ``clk`` and in phase with it
-    m_axi_weights_<n>_* : AXI4 read masters, a slice of every weight word each
     trace_linear_valid, trace_linear_value : per row, a pair of codes as it is made
     trace_attention_valid, trace_attention_value : over the first 16 rows, a channel each: what the depthwise engine makes, line y in the
         lower byte and y + 1 in the upper one
     trace_state, trace_tile : what the array did in the cycle before (`TraceState`), and in which STEP
-        Traces are left open on the board, where synthesis removes them.
     """
 
     def __init__(self, config: EfficientVitMachine):
         self.config = config
-        ports = (CONTROL, PROGRAM, DATA, PIXELS, *weight_ports(config))
-        members = {name: member for port in ports for name, member in port.members().items()}
-        rows = config.rows
         clocks = {FAST_CLOCK: In(1)} if config.dsp_clock == 2 else {}
-        super().__init__(
-            {
-                **clocks,
-                **members,
-                "interrupt": Out(1),
-                "trace_linear_valid": Out(rows),
-                "trace_linear_value": Out(16 * rows),
-                "trace_attention_valid": Out(rows),
-                "trace_attention_value": Out(16 * rows),
-                "trace_state": Out(8),
-                "trace_tile": Out(16),
-            }
-        )
+        super().__init__({**clocks, **accelerator_members(config)})
 
     def elaborate(self, platform):
         m = Module()
@@ -167,33 +140,18 @@ class EfficientVitAccelerator(wiring.Component):
             m.submodules[name] = ResetInserter(supervisor.clear)(engine)
         m.submodules.feeder, m.submodules.collector = feeder, collector
 
-        self._bus(m, supervisor, readers, writer, dispatcher, dma, windows, streams)
+        frame = Frame(
+            readers=readers, writer=writer, supervisor=supervisor, dispatcher=dispatcher, dma=dma, streams=streams, images=windows
+        )
+        frame.connect(m, self)
         self._queues(m, dispatcher, dma, sequencer, attend, streams, windows, depth, head)
         self._posts(m, dispatcher, dma, streams, windows, feeder, collector, attend, depth, head)
-        self._supervise(m, supervisor, dispatcher, dma, streams, windows, sequencer, ring, readers, writer)
+        frame.supervise(m, self, conflict=ring.conflict, array_busy=sequencer.busy, array_active=sequencer.busy)
         self._memories(m, dma, streams, feeder, depth, head, attend, sequencer)
         self._rows(m, feeder, collector, depth, windows)
         self._collect(m, feeder, collector, ring, depth, attend, head)
         self._trace(m, dispatcher, sequencer, depth)
         return m
-
-    def _bus(self, m, supervisor, readers, writer, dispatcher, dma, windows, streams):
-        CONTROL.join(m, self, supervisor.bus)
-        PROGRAM.join(m, self, readers["program"].axi)
-        DATA.join(m, self, readers["data"].axi, writer.axi)
-        PIXELS.join(m, self, readers["pixels"].axi)
-        clients = {"program": (dispatcher.o_read, dispatcher.i_beats), "data": (dma.o_read, dma.i_beats),
-                   "pixels": (windows.o_read, windows.i_beats)}  # fmt: skip
-        for number, ports in enumerate(weight_ports(self.config)):
-            ports.join(m, self, readers[f"weights_{number}"].axi)
-            clients[f"weights_{number}"] = getattr(streams, f"o_read_{number}"), getattr(streams, f"i_beats_{number}")
-        for name, (requests, beats) in clients.items():
-            wiring.connect(m, requests, readers[name].i_request)
-            wiring.connect(m, readers[name].o, beats)
-            m.d.comb += readers[name].clear.eq(supervisor.clear)
-        wiring.connect(m, dma.o_write, writer.i_request)
-        wiring.connect(m, dma.o_beats, writer.i)
-        m.d.comb += [writer.clear.eq(supervisor.clear), dma.write_done.eq(writer.done)]
 
     def _queues(self, m, dispatcher, dma, sequencer, attend, streams, windows, depth, head):
         """DMA, STREAM and WINDOW take instructions as they are; the others their payloads."""
@@ -255,36 +213,6 @@ class EfficientVitAccelerator(wiring.Component):
         for port, (strobe, counter) in fixed.items():
             post = getattr(dispatcher, f"post_{port}")
             m.d.comb += [post.enable.eq(strobe), post.counter.eq(counter)]
-
-    def _supervise(self, m, supervisor, dispatcher, dma, streams, windows, sequencer, ring, readers, writer):
-        read_errors = Cat(reader.error for name, reader in readers.items() if name != "program")
-        m.d.comb += [
-            dispatcher.start.eq(supervisor.start),
-            dispatcher.clear.eq(supervisor.clear),
-            dispatcher.program.eq(supervisor.program),
-            dma.windows.eq(supervisor.windows),
-            streams.window.eq(supervisor.windows.weights),
-            windows.window.eq(supervisor.windows.image),
-            *(engine.clear.eq(supervisor.clear) for engine in (dma, streams, windows)),
-            supervisor.program_error.eq(readers["program"].error),
-            supervisor.read_error.eq(read_errors.any()),
-            supervisor.write_error.eq(writer.error),
-            supervisor.dma_error.eq(dma.error),
-            supervisor.stream_error.eq(streams.error),
-            supervisor.input_error.eq(windows.error),
-            supervisor.bad_instruction.eq(dispatcher.bad_instruction),
-            supervisor.overflow.eq(dispatcher.overflow),
-            supervisor.conflict.eq(ring.conflict),
-            supervisor.done.eq(dma.done),
-            supervisor.index.eq(dispatcher.index),
-            supervisor.fetched.eq(dispatcher.fetched),
-            supervisor.array_busy.eq(sequencer.busy),
-            supervisor.array_active.eq(sequencer.busy),
-            supervisor.transfer.eq(dma.progress | streams.progress | windows.progress),
-            self.interrupt.eq(supervisor.interrupt),
-        ]
-        for number in range(dispatcher.queues):
-            m.d.comb += getattr(supervisor, f"blocked_{number}").eq(getattr(dispatcher, f"blocked_{number}"))
 
     def _memories(self, m, dma, streams, feeder, depth, head, attend, sequencer):
         """Beats of LOADs and words of STREAMs to the memories that they are for."""
