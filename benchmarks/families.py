@@ -38,7 +38,7 @@ class Family(Protocol):
 
 class Deit:
     title, weight_bits, clocks_mhz, peers = "DeiT", 1, (150, 250), DEIT_PEERS
-    kinds = {kind: "key/value space" if kind == "key_value" else kind for kind in KINDS}
+    kinds: Mapping[str, str] = {kind: "key/value space" if kind == "key_value" else kind for kind in KINDS}
     engines: Mapping[str, str] = {}
     utilisation = "binary multiply-accumulates of the array / its multipliers / cycles"
 
@@ -56,7 +56,7 @@ class Deit:
 
 class EfficientVit:
     title, weight_bits, clocks_mhz, peers = "EfficientViT", 8, (200, 250), EFFICIENTVIT_PEERS
-    kinds = {
+    kinds: Mapping[str, str] = {
         kind: {"align": "grid of 16", "depth": "depthwise engine", "attention": "states"}.get(kind, kind) for kind in EFFICIENTVIT_KINDS
     }
     engines: Mapping[str, str] = {"depth": "depthwise engine busy", "outer": "K^T V busy", "head": "head behind the pool busy"}

@@ -64,5 +64,6 @@ _TRIO, _QUS = "arXiv 2403.20230, 2405.03882", "OpenReview B2DRmwStm9"
 EFFICIENTVIT_PEERS = (
     Peer(work="Trio-ViT", source=_TRIO, model="EfficientViT-B1 224, head left out", precision="W8A8", mhz=Figure(200, "r"),
          fps=Figure(798.9, "m"), gops=Figure(780.2, "r"), dsps=Figure(1024, "d")),
-    Peer(work="QuS", source=_QUS, model="EfficientViT", precision="4-bit packing", mhz=Figure(300, "r"), fps=Figure(2257, "r")),
+    Peer(work="QuS", source=_QUS, model="EfficientViT, size not told", precision="4-bit packing", mhz=Figure(300, "r"),
+         fps=Figure(2257, "r")),
 )  # fmt: skip

@@ -46,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m rtl.top", description="Vision transformer in, verified FPGA accelerator out.")
     parser.add_argument("--model", default="deit_base", help="deit_base (default), efficientvit_b1, ...: a name of model.configs")
     parser.add_argument("--checkpoint", help="an integer checkpoint, or random:SEED; default: the shipped one, else random:0")
-    parser.add_argument("--bits", type=int, default=8, help="activation precision, 1..8 (default 8); 8 for EfficientViT")
+    parser.add_argument("--bits", type=int, default=8, help="activation precision, 1..8 (default 8); 4..8 for EfficientViT")
     parser.add_argument("--board", default="zcu102", help="default zcu102")
     parser.add_argument("--clock-mhz", type=float, default=250.0, help="clock for frames per second and constraints (default 250)")
     parser.add_argument("--fps", type=float, help="frame rate that simulate must reach")

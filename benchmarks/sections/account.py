@@ -6,15 +6,16 @@ from collections.abc import Sequence
 
 from benchmarks.families import Family
 from benchmarks.sections.markdown import NONE, Result, by_family, table, used_table
-from rtl.flow.account import by_operator
+from rtl.flow.account import by_operator, operator_of
 
 #: What the waits of families with engines beside the array come from.
 _WAITS = """\
 What depthwise layers and attention add to the pointwise work around them stands in the line of the layer that had to wait: "depthwise
 engine": pw1 finds the expansion ring full, pw2 or the aggregation's gpw its operands missing; "states": a gpw finds the keys and values
-of a tile still in use, a score its S and sum of K not there; "hazard": results of earlier steps that are still in flight; "weights": from
-DDR; "grid of 16": steps start at multiples of 16 cycles. "drain" is what lies behind the last step of the array: the head's weights come
-from DDR when nothing is left to hide them. How long the engines beside the array are busy is the compiler's count, not a measurement.
+of a tile still in use, an attention step its S and sum of K not there; "hazard": results of earlier steps that are still in flight;
+"weights": from DDR; "grid of 16": steps start at multiples of 16 cycles. "drain" is what lies behind the last step of the array: the
+head's weights come from DDR when nothing is left to hide them. How long the engines beside the array are busy is the compiler's count,
+not a measurement.
 """
 
 
@@ -32,7 +33,20 @@ def _family(family: Family, results: Sequence[Result]) -> str:
         + ("\n" + _WAITS if family.engines else "")
         + f"\n### {family.title}, by operator, cycles per image\n\n"
         + table(("result", "operator", *family.kinds.values()), parts)
+        + (_engines(family, results) if family.engines else "")
     )
+
+
+def _engines(family: Family, results: Sequence[Result]) -> str:
+    """The engines beside the array by operator; an attention's there is K^T V."""
+    rows = []
+    for result in results:
+        for engine in family.engines:
+            operators: dict[str, int] = {}
+            for layer, count in result["account"]["engines"][engine].items():
+                operators[operator_of(layer)] = operators.get(operator_of(layer), 0) + count
+            rows += [[result["name"], engine, name, f"{count / result['images']:,.0f}"] for name, count in operators.items()]
+    return f"\nThe engines beside the array, as planned:\n\n{table(('result', 'engine', 'operator', 'cycles per image'), rows)}"
 
 
 def _shares(family: Family, result: Result) -> list[str]:

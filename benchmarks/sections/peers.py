@@ -22,7 +22,7 @@ def section(results: Sequence[Result]) -> str:
 
 def _family(family: Family, results: Sequence[Result]) -> str:
     columns = (
-        "work", "model", "precision", "MHz", "FPS as published", *(f"FPS at {clock} MHz" for clock in family.clocks_mhz), "kLUT", "DSP",
+        "work", "model", "precision", "MHz", "FPS at that clock", *(f"FPS at {clock} MHz" for clock in family.clocks_mhz), "kLUT", "DSP",
         "MAC/cycle/kLUT", f"GOPS/DSP (popvit: {family.clocks_mhz[-1]} MHz)",
     )  # fmt: skip
     return table(columns, [*(_ours(family, result) for result in results), *(_peer(family, peer) for peer in family.peers)])

@@ -34,12 +34,19 @@ PART_OF = {"statistics": "patch"}
 OPERATORS = {
     "stem.in_conv": "stem",
     "inverted_conv": "pw1",
+    "depth_conv": "depthwise",
     "point_conv": "pw2",
     "qkv": "qkv",
+    "aggreg.0.0": "aggregation depthwise",
     "aggreg.0.1": "aggregation gpw",
-    "attention": "score",
+    "attention": "attention",
     "proj": "proj",
     "head.in_conv": "head",
+    "head.global_pool": "pool",
+    "head.classifier.0": "fc1",
+    "head.classifier.1": "norm",
+    "head.classifier.4": "fc2",
+    "logits": "fc2",
 }
 #: The EfficientViT's engines beside the array that the account tells of: depthwise layers, K^T V, the head behind the pool.
 ENGINES = (Engine.DEPTH, Engine.OUTER, Engine.HEAD)

@@ -139,6 +139,8 @@ def test_page_of_results():
     line = next(line for line in text.splitlines() if line.startswith(stream))
     assert "| 180,000 | 1,111 | 1,389 | 80.0 % | 86.0 % | 150,000 (55 %) | 2,046 (81 %) |" in line and line.endswith("| no |")
     assert "| b1_6 | pw1 | 0 | 61,440 | 0 | 0 | 0 | 0 | 0 | 3,000 |" in text
+    depth = sum(count for name, count in PLAN["layers"]["2"]["depth"].items() if name.endswith("depth_conv"))
+    assert f"| b1_6 | depth | depthwise | {depth:,} |" in text and "| b1_6 | depth | aggregation depthwise | 37,296 |" in text
     assert "K^T V busy" in text and "attention busy" not in text
     trio = next(line for line in text.splitlines() if line.startswith("| EfficientViT-B1 224 W8A8, stream, DSPs at 2x"))
     density = 2 * EFFICIENTVIT.macs_per_image(B1) * 200e6 / 180_000 / 1e9 / 2046

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
@@ -127,9 +128,8 @@ def test_a_wrong_weight_is_named(tiny: EfficientVitGraph, verilog: str, layer: s
 @pytest.mark.slow
 def test_a_broken_operator_is_named(tiny: EfficientVitGraph, verilog: str) -> None:
     """The zero point of a shortcut is added, not subtracted, in the first lane of every row: the first layer that has one shows it."""
-    operator = "(shortcut_half_0[7:0] -"
-    place = verilog.index(operator.removeprefix("("))
-    broken = verilog[:place] + verilog[place:].replace("shortcut_half_0[7:0] -", "shortcut_half_0[7:0] +", 1)
+    broken, count = re.subn(r"(shortcut_late_0_\d+) - ", r"\1 + ", verilog)
+    assert count == 1
     first = run(tiny, broken, 1).mismatches[0]
     assert first.tensor == "stem.res0.main.point_conv" and first.channel < 16 and first.image == 0
 
