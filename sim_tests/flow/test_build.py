@@ -1,6 +1,7 @@
 """What a build writes and tells, with yosys' estimate replaced: that one has tests of its own and takes minutes."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,12 @@ from model.graph import DeitShape
 from model.random_graph import random_graph
 from model.zoo import load_graph
 from rtl.config import AcceleratorConfig
+from rtl.efficientvit.config import EfficientVitMachine
 from rtl.efficientvit.preset import preset
 from rtl.flow import build as flow
 from rtl.flow import report
 from rtl.flow.estimate import Resources
+from rtl.flow.family import family_of
 
 SHAPE = DeitShape(name="tiny", bits=8, image_size=14, channels=1, patch_size=7, embed_dim=32, depth=1, heads=2, hidden_dim=128, classes=10)
 CONFIG = AcceleratorConfig(shape=SHAPE, rows=2, inputs=64, lanes=2, tile_words=96, weight_ports=2, technology="ultrascale")
@@ -56,11 +59,30 @@ def test_what_does_not_fit_is_told(summary):
     assert summary["misfits"][0].startswith("dsp must be at most 2,016 (80% of 2,520 on zcu102): ")
 
 
+def test_clocks_are_told(summary, capsys):
+    """Both of them, and that the faster one is unproven; stages from clock to clock beside those of the units."""
+    assert summary["clocks_mhz"] == {"clk": 200} and summary["clock_source"].startswith("200 MHz is unproven before place-and-route")
+    machine = EfficientVitMachine(image_size=28, rows=16, dsp_clock=2)
+    assert flow.clocks(machine, 250) == {"clk": 250, "clk_2x": 500} and flow.clocks(replace(machine, dsp_clock=1), 250) == {"clk": 250}
+    assert family_of(machine).sizes(machine)["dsp_clock"] == 2
+    changed = json.loads(json.dumps(summary)) | {
+        "dsp_clock": 2,
+        "clocks_mhz": flow.clocks(machine, 250),
+        "clock_source": "500 MHz is unproven",
+    }
+    changed["parts"]["row"]["clocks"] = {"clk -> clk_2x": STAGE}
+    report.build_table(changed)
+    words = capsys.readouterr().out.split()
+    assert "DSP clock x 2: clk 250 MHz, clk_2x 500 MHz; 500 MHz is unproven" in " ".join(words)
+    assert words.count("clk_2x") == 2  # the line, and the stage in the table
+
+
 @pytest.mark.slow
-def test_an_efficientvit_is_built_the_same_way(tmp_path):
+@pytest.mark.parametrize("dsp_clock", [1, 2])
+def test_an_efficientvit_is_built_the_same_way(tmp_path, dsp_clock):
     """Its modules, its own counters in the manifest, and weight ports on four ports of their own."""
     graph = load_graph("efficientvit_micro", 8)
-    config = preset(graph, technology="ultrascale")
+    config = preset(graph, technology="ultrascale", dsp_clock=dsp_clock)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(flow, "estimate", lambda *_, **__: Resources(lut=1000, dsp=10))
         told = flow.build(graph, config, platform("zcu102"), tmp_path, clock_mhz=250, source="shipped", images=2)
@@ -72,6 +94,8 @@ def test_an_efficientvit_is_built_the_same_way(tmp_path):
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["model"] == "efficientvit_micro" and manifest["image"]["shape"] == [28, 28, 1] and manifest["images"] == 2
     assert "STEPS_WRITTEN" in manifest["counters"].values() and "technology='ultrascale'" in manifest["config"]
+    assert f"dsp_clock={dsp_clock}" in manifest["config"]
+    assert ("[get_ports clk_2x]" in (folder / "vivado" / "constraints.xdc").read_text()) is (dsp_clock == 2)
     assert (folder / "weights.bin").stat().st_size == manifest["windows"]["weights"]["bytes"]
     script = (folder / "vivado" / "system.tcl").read_text()
     assert "[get_bd_intf_pins accelerator/m_axi_weights_3] [get_bd_intf_pins memory_hpc1/S00_AXI]" in script

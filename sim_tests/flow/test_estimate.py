@@ -56,6 +56,22 @@ def test_stage_between_flip_flops():
     assert stage.ns == pytest.approx(0.077 + 2 * (0.45 + 0.15) + 0.025)
 
 
+def test_stages_between_two_clocks():
+    """Of the pairs of clocks, each its deepest stage; none is told where there is one clock."""
+    cells = [
+        cell("slow", "FDRE", ("Q",), C=50, D=9, Q=1, CE="1", R="0"),
+        lut("x", "LUT2", 2, 1, 3),
+        cell("fast", "FDRE", ("Q",), C=51, D=2, Q=3, CE="1", R="0"),
+        cell("back", "FDRE", ("Q",), C=50, D=3, Q=4, CE="1", R="0"),
+    ]
+    names = {50: "clk", 51: "clk_2x", 1: "a", 3: "b", 4: "c"}
+    found = Timing(Netlist(cells, [9, 50, 51], [4], names)).deepest_by_clocks()
+    assert {pair: (stage.levels, stage.start, stage.end) for pair, stage in found.items()} == {
+        ("clk", "clk_2x"): (1, "a", "b"), ("clk_2x", "clk_2x"): (1, "b", "b"), ("clk_2x", "clk"): (0, "b", "c"),
+    }  # fmt: skip
+    assert Timing(Netlist(cells[:2] + cells[3:], [9, 3, 50], [4], names)).deepest_by_clocks() == {}
+
+
 def test_second_output_of_a_lut_depends_on_its_own_function_only():
     init = format(0x6666_6666_8888_8888, "064b")  # O6 = I0 ^ I1, O5 = I0 & I1: neither reads I2
     pins = {"I0": 1, "I1": 2, "I2": 3, "I3": "0", "I4": "0", "I5": "1", "O6": 5, "O5": 3}  # I2 is O5: a loop if it were read
