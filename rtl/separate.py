@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from amaranth import ClockSignal, Instance, Module, ResetSignal, Shape
+from amaranth import ClockSignal, Const, Instance, Module, ResetSignal, Shape, Value
+from amaranth.hdl import ValueLike
 from amaranth.lib import wiring
 
 
@@ -24,6 +25,27 @@ class SeparateModule(wiring.Component):
             f"{'i' if member.flow is wiring.In else 'o'}_{name}": getattr(self, name) for name, member in self.signature.members.items()
         }
         m.submodules.instance = Instance(self.name, i_clk=ClockSignal(), i_rst=ResetSignal(), **ports)
+        return m
+
+
+class SeparateEngine(wiring.Component):
+    """An instance of module `name`, with the signature of the component that is emitted under that name.
+
+    clear : what resets it, besides its domain's reset
+    """
+
+    def __init__(self, name: str, signature: wiring.Signature, clear: ValueLike):
+        self.name, self.clear = name, clear
+        super().__init__(dict(signature.members))
+
+    def elaborate(self, platform):
+        m = Module()
+        ports = {
+            f"{'i' if member.flow is wiring.In else 'o'}_{'__'.join(map(str, path))}": Value.cast(value)
+            for path, member, value in self.signature.flatten(self)
+            if not isinstance(value, Const)  # an always ready stream's
+        }
+        m.submodules.instance = Instance(self.name, i_clk=ClockSignal(), i_rst=ResetSignal() | self.clear, **ports)
         return m
 
 

@@ -25,7 +25,7 @@ from rtl.efficientvit.row import Row, RowUnits, row_members
 from rtl.efficientvit.row_feeder import BANK_MODULE, RowFeeder
 from rtl.efficientvit.weight_bank import WeightBank
 from rtl.efficientvit.window_input import WindowInput
-from rtl.separate import SeparateModule, Shell
+from rtl.separate import SeparateEngine, SeparateModule
 from rtl.supervisor import Supervisor
 from rtl.tech.clocking import FAST_CLOCK
 from rtl.units.depthwise_channel import DepthwiseChannelConfig, channel_members
@@ -33,6 +33,7 @@ from rtl.weight_stream import WeightStream
 
 _OUTER = data.StructLayout(dict(PAYLOAD[Opcode.OUTER]))
 ROW_MODULE, CHANNEL_MODULE = "efficientvit_row", "depthwise_channel"
+ENGINE_MODULE = "efficientvit_{}"
 KEPT_MODULES = (ROW_MODULE, BANK_MODULE, CHANNEL_MODULE)
 #: Channels that the depthwise engine's results are traced over.
 DEPTH_TRACE = 16
@@ -64,13 +65,14 @@ WAIT_STATES = {
 }
 
 
-def separate_modules(config: EfficientVitMachine) -> dict[str, tuple[wiring.Component, int]]:
-    """The modules that the accelerator instantiates by name, and how often."""
-    channel = depth_config(config).convolution.channel
+def engines(config: EfficientVitMachine) -> dict[str, wiring.Component]:
+    """The large parts that there is one of: modules of their own, which are synthesised side by side."""
     return {
-        ROW_MODULE: (Row(config), config.rows),
-        BANK_MODULE: (WeightBank(config), config.weight_ports),
-        CHANNEL_MODULE: (Shell(channel.build(), channel_members(channel)), depth_config(config).convolution.channels),
+        "attend": AttendEngine(attend_config(config)),
+        "depth": depth_config(config).build(),
+        "head": HeadEngineConfig(classes=config.classes, bits=config.bits, technology=config.technology).build(),
+        "ring": ExpansionRingConfig(bits=config.bits, depth=config.ring_depth).build(),
+        "collector": Collector(config),
     }
 
 
@@ -110,9 +112,19 @@ class EfficientVitAccelerator(wiring.Component):
     """
 
     def __init__(self, config: EfficientVitMachine):
-        self.config = config
+        self.config, self.engines = config, engines(config)
         clocks = {FAST_CLOCK: In(1)} if config.dsp_clock == 2 else {}
         super().__init__({**clocks, **accelerator_members(config)})
+
+    def separate_modules(self) -> dict[str, tuple[wiring.Component, int]]:
+        """The modules that this one instantiates by name, and how often: to be emitted beside it."""
+        config, channels = self.config, depth_config(self.config).convolution
+        return {
+            ROW_MODULE: (Row(config), config.rows),
+            BANK_MODULE: (WeightBank(config), config.weight_ports),
+            CHANNEL_MODULE: (channels.channel.build(), channels.channels),
+            **{ENGINE_MODULE.format(name): (engine, 1) for name, engine in self.engines.items()},
+        }
 
     def elaborate(self, platform):
         m = Module()
@@ -127,19 +139,17 @@ class EfficientVitAccelerator(wiring.Component):
         m.submodules.supervisor = supervisor = Supervisor(identity, Instruction.queue_count(), settle=settle)
         dispatcher, dma, streams = Dispatcher(Instruction, extra_posts=1), DmaEngine(), WeightStream(config)
         windows, sequencer = WindowInput(config), ArraySequencer()
-        depth = depth_config(config).build()
-        attend = AttendEngine(attend_config(config))
-        head = HeadEngineConfig(classes=config.classes, bits=config.bits, technology=config.technology).build()
-        ring = ExpansionRingConfig(bits=config.bits, depth=config.ring_depth).build()
-        feeder, collector = RowFeeder(config, timing), Collector(config)
-        engines = {
-            "dispatcher": dispatcher, "dma": dma, "weight_stream": streams, "windows": windows, "sequencer": sequencer, "depth": depth,
-            "attend": attend, "head": head, "ring": ring,
-        }  # fmt: skip
-        for name, engine in engines.items():
-            m.submodules[name] = ResetInserter(supervisor.clear)(engine)
-        m.submodules.feeder, m.submodules.collector = feeder, collector
-
+        feeder = RowFeeder(config, timing)
+        queues = {"dispatcher": dispatcher, "dma": dma, "weight_stream": streams, "windows": windows, "sequencer": sequencer}
+        for name, part in queues.items():
+            m.submodules[name] = ResetInserter(supervisor.clear)(part)
+        m.submodules.feeder = feeder
+        separate = {
+            name: SeparateEngine(ENGINE_MODULE.format(name), engine.signature, supervisor.clear) for name, engine in self.engines.items()
+        }
+        for name, engine in separate.items():
+            m.submodules[name] = engine
+        attend, depth, head, ring, collector = separate.values()
         frame = Frame(
             readers=readers, writer=writer, supervisor=supervisor, dispatcher=dispatcher, dma=dma, streams=streams, images=windows
         )

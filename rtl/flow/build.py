@@ -109,12 +109,10 @@ def _write(
     with ThreadPoolExecutor(2) as pool:
         for name, (component, count) in design.separate.items():
             texts[name], counts[name] = to_rtlil(component, name), count
-            if not estimates:  # the first, the row, takes long: begin while the others are elaborated
-                estimates[name] = pool.submit(estimate, texts[name], name)
-        boxes = dict(texts)
+            estimates[name] = pool.submit(estimate, texts[name], name, black_boxes=_instantiated(texts[name], texts))
         texts[TOP_MODULE], counts[TOP_MODULE] = to_rtlil(design.accelerator, TOP_MODULE), 1
+        boxes = _instantiated(texts[TOP_MODULE], texts)
         estimates[TOP_MODULE] = pool.submit(estimate, texts[TOP_MODULE], TOP_MODULE, black_boxes=boxes)
-        estimates |= {name: pool.submit(estimate, text, name) for name, text in texts.items() if name not in estimates}
         for name, text in texts.items():
             (verilog / f"{name}.v").write_text(verilog_of(text, name), encoding="utf-8")
         (folder / "program.bin").write_bytes(compiled.program)
@@ -144,6 +142,11 @@ def _write(
     _write_json(folder / "manifest.json", description)
     _write_json(folder / "resources.json", {part: found.to_dict() for part, found in resources.items()})
     return resources, counts
+
+
+def _instantiated(text: str, modules: Mapping[str, str]) -> dict[str, str]:
+    """Those of the modules, RTLIL by name, that the RTLIL ``text`` has cells of."""
+    return {name: module for name, module in modules.items() if f"  cell \\{name} " in text}
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -34,8 +34,8 @@ class Design:
 
 def design_of(config: Config) -> Design:
     if isinstance(config, EfficientVitMachine):
-        accelerator: wiring.Component = efficientvit.EfficientVitAccelerator(config)
-        return Design(accelerator=accelerator, separate=efficientvit.separate_modules(config))
+        accelerator = efficientvit.EfficientVitAccelerator(config)
+        return Design(accelerator=accelerator, separate=accelerator.separate_modules())
     return Design(accelerator=deit.Accelerator(config), separate=deit.separate_modules(config))
 
 
