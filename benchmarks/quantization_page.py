@@ -84,7 +84,8 @@ def _widths(result: Mapping[str, Any]) -> str:
          f"{row['integer_accuracy']:.2f}", f"{row['noise']['total']:.1f}"]
         for row in result["rows"]
     ]  # fmt: skip
-    told = f"The first {result['images']:,} test images, float {result['float_accuracy']:.2f} %; nearest rounding of the weights. The image has the activations' bits."
+    told = f"The first {result['images']:,} test images, float {result['float_accuracy']:.2f} %; nearest rounding of the weights."
+    told += " The image has the activations' bits."
     return f"## Fewer bits\n\n{told}\n\n{_table(('precision', 'fake-quantized %', 'integer %', 'logits dB'), rows)}"
 
 
