@@ -13,8 +13,8 @@ from rtl.efficientvit.program.pack_head import norm_fields, pack_linear, pack_no
 from rtl.efficientvit.program.tasks import Block, Engine, Event, Task
 from rtl.efficientvit.program.workspace import Workspace
 
-#: Weight words of one LINEAR, at most: two of them fit the head's buffer.
-LINEAR_WORDS = 480
+#: Weight words of one LINEAR, at most: four of them fit the head's buffer.
+LINEAR_WORDS = 240
 #: Words of codes whose parameters are in the head's memory at a time.
 CODE_WORDS = 16
 #: The head runs in the background, as fast as its weights come while nobody else's do. Planned faster, its queues would fill and hold up
