@@ -77,12 +77,12 @@ def test_tiny(tiny: EfficientVitGraph, verilog: str) -> None:
 
 @pytest.mark.slow
 def test_slices_at_twice_the_clock(tiny: EfficientVitGraph, verilog: str) -> None:
-    """The same values of the same program, as many cycles or, for the shorter pipeline, a few less."""
+    """The same values of the same program in as many cycles, but for what the shorter pipeline moves."""
     config = preset(tiny, dsp_clock=2)
     twice = simulate(tiny, config, blobs(2), lambda image: interpret(tiny, image), verilog=accelerator_verilog(config))
     exact(twice)
     once = run(tiny, verilog)
-    assert 0.98 * once.runs[0].cycles < twice.runs[0].cycles <= once.runs[0].cycles
+    assert abs(twice.runs[0].cycles - once.runs[0].cycles) < 0.02 * once.runs[0].cycles
     assert [image.logits.tolist() for image in twice.images] == [image.logits.tolist() for image in once.images]
 
 
@@ -98,11 +98,12 @@ def test_both_images_are_compared(tiny: EfficientVitGraph, verilog: str) -> None
             return tensors
 
         found = simulate(tiny, preset(tiny), pictures, changed, verilog=verilog).mismatches
-        width = tiny.tensors[tensor].width
-        assert len(found) == 1 and found[0].got == found[0].expected ^ 1
-        assert (found[0].image, found[0].tensor) == (image, tensor)
-        assert found[0].to_dict()["pixel"] == place[0] * width + place[1] and found[0].channel == place[2]
-        assert found[0].row == found[0].token % preset(tiny).rows and found[0].cycle > 0
+        width, first = tiny.tensors[tensor].width, found[0]
+        assert first.expected is not None and first.token is not None and first.cycle is not None
+        assert len(found) == 1 and first.got == first.expected ^ 1
+        assert (first.image, first.tensor) == (image, tensor)
+        assert first.to_dict()["pixel"] == place[0] * width + place[1] and first.channel == place[2]
+        assert first.row == first.token % preset(tiny).rows and first.cycle > 0
 
 
 def _replaced(graph: EfficientVitGraph, name: str, weight: np.ndarray) -> EfficientVitGraph:
@@ -131,7 +132,7 @@ def test_a_broken_operator_is_named(tiny: EfficientVitGraph, verilog: str) -> No
     broken, count = re.subn(r"(shortcut_late_0_\d+) - ", r"\1 + ", verilog)
     assert count == 1
     first = run(tiny, broken, 1).mismatches[0]
-    assert first.tensor == "stem.res0.main.point_conv" and first.channel < 16 and first.image == 0
+    assert first.tensor == "stem.res0.main.point_conv" and first.channel is not None and first.channel < 16 and first.image == 0
 
 
 def test_command_line(tmp_path, capsys) -> None:
