@@ -45,7 +45,7 @@ class AttendEngine(wiring.Component):
     (``config.late`` more for a head of 16 after one of 32).
 
     Resources of depth 1, 2, 4 at 8 bits, yosys, before place-and-route: 9,620, 5,710, 3,870 LUT; 8,590, 7,570, 8,480 FF;
-    68 DSP48E2, 24 block RAMs; at most 2 LUT levels and a carry chain.
+    68 DSP48E2, 24 block RAMs; at most 2 LUT levels and a carry chain. Depth 1 with multipliers of LUTs: 17,458 LUT, 23,679 FF, 4 DSP48E2.
     """
 
     def __init__(self, config: AttendConfig):
