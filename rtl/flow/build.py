@@ -119,7 +119,7 @@ def _write(
         (folder / "weights.bin").write_bytes(compiled.weights)
         sources = [verilog / f"{name}.v" for name in texts]
         ports = board.hp_ports + SPARE_PORTS
-        write_project(folder / "vivado", sources, TOP_MODULE, board.part, clock_mhz, board=board.name, hp_ports=ports)
+        write_project(folder / "vivado", sources, TOP_MODULE, board.part, clock_mhz, board=board.vivado_board, hp_ports=ports)
         resources = {name: future.result() for name, future in estimates.items()}
     total = Resources()
     for name, count in counts.items():
