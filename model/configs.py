@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 from model.errors import InputError
@@ -138,26 +139,46 @@ EFFICIENTVIT_CONFIGS = {
 }
 
 Config = DeiTConfig | EfficientVitConfig
-T = TypeVar("T")
+T = TypeVar("T", DeiTConfig, EfficientVitConfig)
+#: A model file's: see `model.model_file`.
+FILE_SUFFIX = ".toml"
 
 
 def config_of(name: str) -> Config:
-    """Of either family. Raises InputError for a name that has none."""
+    """Of either family, by name or from a model file. Raises InputError for a name that has none, and for a file that is not one."""
     every: dict[str, Config] = {**CONFIGS, **EFFICIENTVIT_CONFIGS}
-    return _named(name, every)
+    return _from_file(name) if name.endswith(FILE_SUFFIX) else _named(name, every)
 
 
 def deit_config_of(name: str) -> DeiTConfig:
     """Where a DeiT alone will do."""
-    return _named(name, CONFIGS)
+    return _of_family(name, DeiTConfig, CONFIGS)
 
 
 def efficientvit_config_of(name: str) -> EfficientVitConfig:
     """Where an EfficientViT alone will do."""
-    return _named(name, EFFICIENTVIT_CONFIGS)
+    return _of_family(name, EfficientVitConfig, EFFICIENTVIT_CONFIGS)
 
 
-def _named(name: str, configs: dict[str, T]) -> T:
+def _of_family(name: str, family: type[T], configs: dict[str, T]) -> T:
+    if not name.endswith(FILE_SUFFIX):
+        return _named(name, configs)
+    config = _from_file(name)
+    if not isinstance(config, family):
+        raise InputError(f"the model must be of the family of {next(iter(configs))}: {name} is not; give another file")
+    return config
+
+
+def _from_file(name: str) -> Config:
+    from model.model_file import read_model  # it needs this module
+
+    return read_model(Path(name))
+
+
+N = TypeVar("N")
+
+
+def _named(name: str, configs: dict[str, N]) -> N:
     if name not in configs:
-        raise InputError(f"model must be one of {', '.join(configs)}: {name!r} is not; choose one of these")
+        raise InputError(f"model must be one of {', '.join(configs)}, or a {FILE_SUFFIX} file: {name!r} is not; choose one of these")
     return configs[name]

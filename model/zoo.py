@@ -74,7 +74,8 @@ def load_graph_and_metadata(model: str, bits: int, source: str | None = None) ->
     config = config_of(model)
     _check_bits(config, bits)
     if source is None:
-        source = str(shipped_path(model, bits)) if shipped_path(model, bits).exists() else f"{RANDOM_PREFIX}0"
+        shipped = shipped_path(model, bits)
+        source = str(shipped) if model in MODELS and shipped.exists() else f"{RANDOM_PREFIX}0"
     if source.startswith(RANDOM_PREFIX):
         return _random(config, bits, source.removeprefix(RANDOM_PREFIX)), {"source": source}
     if Path(source).suffix in FLOAT_SUFFIXES:

@@ -45,7 +45,11 @@ def test_a_file_gives_what_a_class_of_ours_gives(tmp_path):
         ("dsp = 1248", "", "a board file must say lut, ff, dsp, bram36 under [capacity]: in {} capacity.dsp is missing; correct the file"),
         ("bram36 = 144", "bram36 = 0", "capacity.bram36 must be a positive number: in {} 0 is not"),
         ("lut = 117120", 'lut = "many"', "capacity.lut must be a positive number: in {} 'many' is not"),
-        ('name = "mine"', "", "a board file must say name, part, slicem_luts, ddr_bytes_per_s, pl_clock_hz, capacity: in {} name is missing"),
+        (
+            'name = "mine"',
+            "",
+            "a board file must say name, part, slicem_luts, ddr_bytes_per_s, pl_clock_hz, capacity: in {} name is missing",
+        ),
         ('name = "mine"', 'name = "../x"', "name must be letters, digits, _ and -: in {} '../x' is not"),
         ('name = "mine"', 'name = "mine"\ncolour = 3', "colour is something else"),
         ("slicem_luts = 57600", "slicem_luts = true", "slicem_luts of a board file must be of type int: in {} True is not"),

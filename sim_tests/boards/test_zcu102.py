@@ -39,7 +39,9 @@ def test_every_registered_board_has_the_data_that_the_flow_reads():
 
 
 def test_unknown_board_names_the_known_ones():
-    with pytest.raises(InputError, match=r"^board must be one of kv260, zcu102: vcu118 is not; choose one, or describe it in a .toml file$"):
+    with pytest.raises(
+        InputError, match=r"^board must be one of kv260, zcu102: vcu118 is not; choose one, or describe it in a .toml file$"
+    ):
         platform("vcu118")
 
 

@@ -275,7 +275,9 @@ def test_config_rules():
 
 def test_names():
     assert len(EFFICIENTVIT_CONFIGS) == 1 + 4 * 4
-    with pytest.raises(InputError, match=r"model must be one of deit_micro, .*, efficientvit_b3_r288: 'efficientvit_m0' is not"):
+    with pytest.raises(
+        InputError, match=r"model must be one of deit_micro, .*, efficientvit_b3_r288, or a .toml file: 'efficientvit_m0' is not"
+    ):
         config_of("efficientvit_m0")
     with pytest.raises(InputError, match=r"model must be one of efficientvit_micro, .*: 'deit_micro' is not"):
         efficientvit_config_of("deit_micro")

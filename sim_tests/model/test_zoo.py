@@ -34,7 +34,7 @@ def test_shapes(model):
 @pytest.mark.parametrize(
     ("model", "bits", "source", "said"),
     [
-        ("resnet", 8, None, f"model must be one of {', '.join(zoo.MODELS)}: 'resnet' is not; choose one of these"),
+        ("resnet", 8, None, f"model must be one of {', '.join(zoo.MODELS)}, or a .toml file: 'resnet' is not; choose one of these"),
         ("deit_micro", 0, None, "bits must be 1..8: 0 is not; choose 8, 6 or 4"),
         ("efficientvit_b1", 3, None, "bits of efficientvit_b1 must be 4..8: 3 is not; choose 8, 6 or 4"),
         ("efficientvit_b1", 8, "random:-1", "random:SEED needs a whole number: '-1' is not; try random:0"),

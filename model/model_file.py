@@ -1,0 +1,104 @@
+"""A network described in a TOML file: the fields of a config of `model.configs`, checked.
+
+    family = "deit"            # or "efficientvit"
+    embed_dim = 144
+    depth = 5
+    heads = 3
+
+What is left out is as in the config's defaults; ``name`` is the file's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from model.configs import Config, DeiTConfig, EfficientVitConfig
+from model.errors import InputError
+
+FAMILIES: dict[str, type[Config]] = {"deit": DeiTConfig, "efficientvit": EfficientVitConfig}
+#: Of fields that are lists, what the entries are.
+_ENTRIES = {"mean": float, "std": float}
+#: Integers are at most this: nothing larger can be meant.
+_LARGEST = 65_536
+_NAME = re.compile(r"\w[\w.-]*")
+
+
+def read_model(path: Path) -> Config:
+    """The config in a model file. Raises InputError where it is missing, not TOML, or says too little, too much or nonsense."""
+    stated = _parsed(path)
+    family = stated.pop("family", None)
+    if not isinstance(family, str) or family not in FAMILIES:
+        raise _refused(path, f"family must be one of {', '.join(FAMILIES)}", f"{family!r} is not")
+    fields = {field.name: field for field in dataclasses.fields(FAMILIES[family])}
+    for key in stated:
+        if key not in fields:
+            raise _refused(path, f"a {family} may say {', '.join(fields)}", f"{key} is something else")
+    stated.setdefault("name", path.stem)
+    for name, field in fields.items():
+        if name not in stated and field.default is dataclasses.MISSING:
+            raise _refused(path, f"a {family} must say {name}", "it is missing")
+    values = {name: _value(path, name, value, str(fields[name].type)) for name, value in stated.items()}
+    try:
+        return _checked(path, FAMILIES[family](**values))
+    except InputError:
+        raise
+    except ValueError as error:  # of the config's own laws
+        raise InputError(f"{error} (in {path})") from None
+
+
+def _parsed(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"a model file must exist: {path} does not; give its path, or a model by name") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"a model file must be TOML: {path} is not ({error}); see model/model_file.py") from None
+
+
+def _value(path: Path, name: str, value: Any, kind: str) -> Any:
+    """As the config has it: a list becomes a tuple."""
+    if kind.startswith("tuple"):
+        wanted = _ENTRIES.get(name, int)
+        if not isinstance(value, list) or not value or not all(_is(entry, wanted) for entry in value):
+            raise _refused(
+                path, f"{name} must be a list of {'numbers' if wanted is float else 'whole numbers above 0'}", f"{value!r} is not"
+            )
+        return tuple(value)
+    if not _is(value, {"int": int, "float": float, "bool": bool, "str": str}[kind]):
+        raise _refused(path, f"{name} must be {_TOLD[kind]}", f"{value!r} is not")
+    return value
+
+
+_TOLD = {"int": f"a whole number of 1..{_LARGEST:,}", "float": "a number", "bool": "true or false", "str": "a text"}
+
+
+def _is(value: Any, kind: type) -> bool:
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= _LARGEST
+    return isinstance(value, kind)
+
+
+def _checked(path: Path, config: Config) -> Config:
+    """Laws that the machines would only tell later, in other words."""
+    if not _NAME.fullmatch(config.name):
+        raise _refused(path, "name must be letters, digits, _, - and .", f"{config.name!r} is not")
+    if len(config.mean) != len(config.std) or len(config.mean) not in (1, 3):
+        raise _refused(path, "mean and std must both have 1 or 3 entries", f"{len(config.mean)} and {len(config.std)} are not")
+    if not all(deviation > 0 for deviation in config.std):
+        raise _refused(path, "std must be positive", f"{config.std} is not")
+    if isinstance(config, DeiTConfig):
+        if config.embed_dim % config.heads:
+            raise _refused(path, "heads must divide embed_dim", f"{config.heads} does not divide {config.embed_dim}")
+        if config.image_size % config.patch_size:
+            raise _refused(path, "patch_size must divide image_size", f"{config.patch_size} does not divide {config.image_size}")
+    return config
+
+
+def _refused(path: Path, rule: str, found: str) -> InputError:
+    return InputError(f"{rule}: in {path} {found}; correct the file")

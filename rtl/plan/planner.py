@@ -1,0 +1,150 @@
+"""VAQF's question: a network, a board and a frame rate in; the activation precision and the machine out.
+
+The answer is the highest precision at which some machine that fits the board reaches the frame rate, and the machine that leaves most of
+the board free among those that reach it (VAQF takes the fastest of that precision; it is `fastest` here, and the same question at a higher
+frame rate). If the fastest machine of the lowest precision is too slow, there is none, and its rate is the limit. VAQF section 1.2.
+
+Both searches are exhaustive: machines come in the order of what they cost, or of a bound on their cycles, and those that cannot be the
+answer are passed over without a prediction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from rtl.errors import InputError
+from rtl.flow.estimate import Resources, budget
+from rtl.flow.machine import Config
+from rtl.plan.space import Space
+
+#: Predicted cycles may be wrong by so much (docs/architecture.md): a machine must be faster by it.
+MARGIN = 0.02
+
+
+class Models(Protocol):
+    """What is known of a machine before it is built."""
+
+    def cycles_per_image(self, config: Config) -> float:
+        """In a stream of images. Raises InputError where the network does not fit the machine."""
+        ...
+
+    def resources(self, config: Config) -> Resources: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """A machine with its predictions. ``share``: of the board's budget, of the resource that it takes most of."""
+
+    config: Config
+    cycles_per_image: float
+    resources: Resources
+    share: float
+
+    def fps(self, clock_mhz: float) -> float:
+        return clock_mhz * 1e6 / self.cycles_per_image
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """
+    chosen : None where the frame rate is out of reach        limit : the fastest machine of the lowest precision, None if none fits
+    predictions : of cycles, that the search took
+    """
+
+    chosen: Machine | None
+    limit: Machine | None
+    predictions: int
+
+
+@dataclass
+class Planner:
+    """Searches one space on one board.
+
+    memory_bytes : of the board's DDR per cycle, sustained        say : is told in a few words what goes on
+    """
+
+    space: Space
+    models: Models
+    board: Any
+    clock_mhz: float
+    memory_bytes: float
+    say: Callable[[str], None] = lambda _: None
+    _cycles: dict[Any, float] = field(default_factory=dict)
+
+    def plan(self, fps: float) -> Plan:
+        """Raises InputError for a frame rate that is none."""
+        if not 0 < fps < float("inf"):
+            raise InputError(f"--fps must be positive and finite: {fps:g} is not; use 25")
+        wanted = fps * (1 + MARGIN)
+        limit = self.fastest(self.space.precisions[-1])
+        if limit is None or limit.fps(self.clock_mhz) < wanted:
+            return Plan(chosen=None, limit=limit, predictions=len(self._cycles))
+        for bits in self.space.precisions:
+            chosen = self.cheapest(bits, wanted)
+            if chosen is not None:
+                return Plan(chosen=chosen, limit=limit, predictions=len(self._cycles))
+        raise AssertionError("the lowest precision reaches the frame rate, and none does")
+
+    def fastest(self, bits: int) -> Machine | None:
+        """The machine with fewest cycles among those that fit; of equals the one that costs least."""
+        self.say(f"the fastest machine of {bits} bits")
+        bounded = sorted(self._fitting(bits), key=lambda found: (found[0], found[1]))
+        best: tuple[float, float, Config] | None = None
+        for bound, share, config in bounded:
+            if best is not None and bound > best[0]:
+                break
+            cycles = self._cycles_per_image(config)
+            if cycles is not None and (best is None or (cycles, share) < best[:2]):
+                best = cycles, share, config
+        return None if best is None else self._machine(best[2])
+
+    def cheapest(self, bits: int, fps: float) -> Machine | None:
+        """Of the machines that fit and reach the frame rate, the one that takes least of the board."""
+        self.say(f"the smallest machine of {bits} bits for {fps:.0f} frames per second")
+        most = self.clock_mhz * 1e6 / fps
+        by_cost = sorted(
+            ((share, bound, config) for bound, share, config in self._fitting(bits) if bound <= most), key=lambda found: found[:2]
+        )
+        for _, _, config in by_cost:
+            cycles = self._cycles_per_image(config)
+            if cycles is not None and cycles <= most:
+                return self._machine(config)
+        return None
+
+    def _fitting(self, bits: int) -> list[tuple[float, float, Config]]:
+        """(bound of the cycles, share of the budget, machine)."""
+        found = ((self.share(self.models.resources(config)), config) for config in self.space.machines(bits))
+        return [(self.space.least_cycles(config, self.memory_bytes), share, config) for share, config in found if share <= 1]
+
+    def share(self, resources: Resources) -> float:
+        allowed = budget(self.board) | {"ff": self.board.capacity["ff"]}
+        return max(getattr(resources, name) / most for name, most in allowed.items())
+
+    def _machine(self, config: Config) -> Machine:
+        cycles, resources = self._cycles_per_image(config), self.models.resources(config)
+        assert cycles is not None
+        return Machine(config=config, cycles_per_image=cycles, resources=resources, share=self.share(resources))
+
+    def _cycles_per_image(self, config: Config) -> float | None:
+        """None where the network does not fit. Cycles do not depend on the precision, so one prediction serves all."""
+        key = _without_bits(config)
+        if key not in self._cycles:
+            try:
+                self._cycles[key] = self.models.cycles_per_image(config)
+            except InputError:
+                self._cycles[key] = float("inf")
+        cycles = self._cycles[key]
+        return None if cycles == float("inf") else cycles
+
+
+def _without_bits(config: Any) -> Any:
+    return replace(config, shape=replace(config.shape, bits=8)) if hasattr(config, "shape") else replace(config, bits=8)
+
+
+def parameters(config: Any) -> Mapping[str, Any]:
+    """Of a machine, for people and scripts: what the search has chosen."""
+    names = ("rows", "inputs", "lanes", "tile_words", "weight_buffers", "weight_ports", "images", "key_value_copies", "strategy",
+             "dsp_clock", "memory_words", "weight_words", "ring_depth", "key_value_depth", "state_depth")  # fmt: skip
+    return {name: getattr(config, name) for name in names if hasattr(config, name)}

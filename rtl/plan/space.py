@@ -1,0 +1,151 @@
+"""The machines among which the planner chooses: per family, the useful settings, and a bound below which no machine's cycles lie.
+
+A setting is useful where no cheaper one gives the same cycles. Rows count only through the passes that a network's tokens or pixels take,
+so that of all row numbers with the same passes the smallest is enough.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from itertools import product
+from typing import Any, Protocol
+
+from model.efficientvit.graph import Convolution, EfficientVitGraph
+from model.graph import DeitGraph
+from rtl.attention_config import AttentionConfig
+from rtl.config import AcceleratorConfig
+from rtl.efficientvit.config import EfficientVitMachine
+from rtl.efficientvit.isa import PAIRS, WORD_CHANNELS
+from rtl.efficientvit.preset import preset as efficientvit_preset
+from rtl.errors import InputError
+from rtl.flow.machine import Config
+from rtl.program.memory import BEAT_BYTES
+
+#: Passes of a program's TILE, at most: a field of the instruction.
+MOST_PASSES = 15
+#: Tiles that the weight memory holds: the next one arrives, one is asked for, one is used.
+WEIGHT_BUFFERS = 3
+
+
+class Space(Protocol):
+    """``precisions``: activation bits, the highest first."""
+
+    precisions: Sequence[int]
+
+    def machines(self, bits: int) -> Iterator[Config]:
+        """Every useful machine at a precision, whether it fits the board or not."""
+        ...
+
+    def least_cycles(self, config: Any, memory_bytes: float) -> float:
+        """Of an image, in a stream of them. ``memory_bytes``: per cycle, sustained."""
+        ...
+
+
+class DeitSpace:
+    """Rows, inputs, attention lanes, words of a weight tile, weight ports, key/value copies and image slots of a DeiT's machine.
+
+    network : bits -> its graph, of which only shapes are read        rows : only so many        hp_ports : AXI ports of the board
+    """
+
+    precisions = range(8, 0, -1)
+
+    def __init__(self, network: Callable[[int], DeitGraph], *, rows: int | None = None, strategy: str = "lut_table", hp_ports: int = 4):
+        self.network, self.rows, self.strategy, self.hp_ports = network, rows, strategy, hp_ports
+
+    def machines(self, bits: int) -> Iterator[AcceleratorConfig]:
+        shape = self.network(bits).shape
+        for rows, inputs in product(self._rows(shape.tokens), self._inputs(shape)):
+            for lanes in range(2, min(rows, shape.head_dim) + 1, 2):
+                with contextlib.suppress(InputError):  # a law of attention or of the array: no such machine
+                    first = AcceleratorConfig(
+                        shape=shape, rows=rows, inputs=inputs, lanes=lanes, tile_words=self._tile_words(shape)[0],
+                        weight_buffers=WEIGHT_BUFFERS, strategy=self.strategy,
+                    )  # fmt: skip
+                    AttentionConfig.of(first)
+                    yield from self._memories(first)
+
+    def least_cycles(self, config: AcceleratorConfig, memory_bytes: float) -> float:
+        """The array, the attention and the memory each work alone: the longest is what an image takes at least."""
+        words, weight_bytes = self._words(config)
+        attention = AttentionConfig.of(config)
+        job = attention.score_cycles + attention.output_cycles
+        attend = config.shape.depth * config.shape.heads * config.passes * job
+        array = words * config.passes
+        stream = weight_bytes / min(memory_bytes, BEAT_BYTES * config.weight_ports)
+        return max(array, attend, stream) if config.images > 1 else max(array + attend / 2, stream)
+
+    def _rows(self, tokens: int) -> list[int]:
+        """Even, as the attention wants them: for each number of passes the fewest."""
+        if self.rows is not None:
+            return [self.rows]
+        fewest = {-(-tokens // passes) for passes in range(1, MOST_PASSES + 1)}
+        return sorted({min(rows + rows % 2, 254) for rows in fewest})
+
+    @staticmethod
+    def _inputs(shape: Any) -> list[int]:
+        """embed_dim, and what of its multiples divides hidden_dim: longer K-tiles for FC2 alone are rarely worth their tables."""
+        widths = (shape.embed_dim, 2 * shape.embed_dim)
+        return [width for width in widths if width % 16 == 0 and shape.hidden_dim % min(width, shape.hidden_dim) == 0]
+
+    @staticmethod
+    def _tile_words(shape: Any) -> list[int]:
+        """q, k, v of one head or all outputs of a layer at the least; and of as many heads as the attention is best fed with."""
+        least = max(3 * shape.head_dim, shape.embed_dim)
+        return sorted({least, 2 * least, 3 * shape.embed_dim} & set(range(least, max(768, 3 * 64, least) + 1)))
+
+    def _memories(self, config: AcceleratorConfig) -> Iterator[AcceleratorConfig]:
+        ports = [ports for ports in (1, 3) if ports < self.hp_ports]
+        for tile, weight_ports, images, copies in product(self._tile_words(config.shape), ports, (2, 1), (1, 2)):
+            with contextlib.suppress(InputError):
+                yield replace(config, tile_words=tile, weight_ports=weight_ports, images=images, key_value_copies=copies)
+
+    @staticmethod
+    def _words(config: AcceleratorConfig) -> tuple[int, int]:
+        """Weight words of an image, and their bytes."""
+        shape, inputs = config.shape, config.inputs
+        tiles = shape.hidden_dim // config.hidden_tile
+        layer = 3 * shape.embed_dim + shape.embed_dim + shape.hidden_dim + tiles * shape.embed_dim
+        patch = 8 * shape.embed_dim * -(-shape.patch_dim // inputs)
+        words = shape.depth * layer + patch
+        return words, words * inputs // 8
+
+
+class EfficientVitSpace:
+    """Rows of an EfficientViT's machine; its memories follow from the network (`rtl.efficientvit.preset`).
+
+    dsp_clock : of the rows' slices; at 2 a row has half as many, and 500 MHz beside 250 are unproven
+    """
+
+    precisions = range(8, 3, -1)
+    ROWS = range(16, 65)
+
+    def __init__(self, network: Callable[[int], EfficientVitGraph], *, rows: int | None = None, dsp_clock: int = 1):
+        self.network, self.rows, self.dsp_clock = network, rows, dsp_clock
+
+    def machines(self, bits: int) -> Iterator[EfficientVitMachine]:
+        graph = self.network(bits)
+        least = float("inf")
+        for rows in self.ROWS if self.rows is None else (self.rows,):
+            config = efficientvit_preset(graph, rows=rows, dsp_clock=self.dsp_clock)
+            cycles = self._products(graph, rows)
+            if cycles < least:
+                least = cycles
+                yield config
+
+    def least_cycles(self, config: EfficientVitMachine, memory_bytes: float) -> float:
+        """The array without a wait."""
+        return self._products(self.network(config.bits), config.rows)
+
+    @staticmethod
+    def _products(graph: EfficientVitGraph, rows: int) -> int:
+        """Cycles of all convolutions that the array does: for every pass, a pair of channels per word of inputs."""
+        total = 0
+        for operator in graph.operators:
+            if not isinstance(operator, Convolution) or operator.depthwise or graph.tensors[operator.target].pixels == 1:
+                continue
+            words = 1 if operator.groups > 1 or operator.kernel > 1 else -(-operator.weight.shape[1] // WORD_CHANNELS)
+            outputs = -(-operator.outputs // WORD_CHANNELS)
+            total += -(-graph.tensors[operator.target].pixels // rows) * PAIRS * outputs * words
+        return total
