@@ -90,12 +90,12 @@ class Planner:
     def fastest(self, bits: int) -> Machine | None:
         """The machine with fewest cycles among those that fit; of equals the one that costs least."""
         self.say(f"the fastest machine of {bits} bits")
-        bounded = sorted(self._fitting(bits), key=lambda found: (found[0], found[1]))
+        bounded = sorted(self.fitting(bits), key=lambda found: (found[0], found[1]))
         best: tuple[float, float, Config] | None = None
         for bound, share, config in bounded:
             if best is not None and bound > best[0]:
                 break
-            cycles = self._cycles_per_image(config)
+            cycles = self.cycles_per_image(config)
             if cycles is not None and (best is None or (cycles, share) < best[:2]):
                 best = cycles, share, config
         return None if best is None else self._machine(best[2])
@@ -105,16 +105,16 @@ class Planner:
         self.say(f"the smallest machine of {bits} bits for {fps:.0f} frames per second")
         most = self.clock_mhz * 1e6 / fps
         by_cost = sorted(
-            ((share, bound, config) for bound, share, config in self._fitting(bits) if bound <= most), key=lambda found: found[:2]
+            ((share, bound, config) for bound, share, config in self.fitting(bits) if bound <= most), key=lambda found: found[:2]
         )
         for _, _, config in by_cost:
-            cycles = self._cycles_per_image(config)
+            cycles = self.cycles_per_image(config)
             if cycles is not None and cycles <= most:
                 return self._machine(config)
         return None
 
-    def _fitting(self, bits: int) -> list[tuple[float, float, Config]]:
-        """(bound of the cycles, share of the budget, machine)."""
+    def fitting(self, bits: int) -> list[tuple[float, float, Config]]:
+        """Machines of a precision that fit the board: (bound of the cycles, share of the budget, machine)."""
         found = ((self.share(self.models.resources(config)), config) for config in self.space.machines(bits))
         return [(self.space.least_cycles(config, self.memory_bytes), share, config) for share, config in found if share <= 1]
 
@@ -123,11 +123,11 @@ class Planner:
         return max(getattr(resources, name) / most for name, most in allowed.items())
 
     def _machine(self, config: Config) -> Machine:
-        cycles, resources = self._cycles_per_image(config), self.models.resources(config)
+        cycles, resources = self.cycles_per_image(config), self.models.resources(config)
         assert cycles is not None
         return Machine(config=config, cycles_per_image=cycles, resources=resources, share=self.share(resources))
 
-    def _cycles_per_image(self, config: Config) -> float | None:
+    def cycles_per_image(self, config: Config) -> float | None:
         """None where the network does not fit. Cycles do not depend on the precision, so one prediction serves all."""
         key = _without_bits(config)
         if key not in self._cycles:

@@ -46,13 +46,15 @@ class Space(Protocol):
 class DeitSpace:
     """Rows, inputs, attention lanes, words of a weight tile, weight ports, key/value copies and image slots of a DeiT's machine.
 
-    network : bits -> its graph, of which only shapes are read        rows : only so many        hp_ports : AXI ports of the board
+    network : bits -> its graph, of which only shapes are read        precisions, rows : only these        hp_ports : AXI ports of the board
     """
 
-    precisions = range(8, 0, -1)
-
-    def __init__(self, network: Callable[[int], DeitGraph], *, rows: int | None = None, strategy: str = "lut_table", hp_ports: int = 4):
+    def __init__(
+        self, network: Callable[[int], DeitGraph], *, precisions: Sequence[int] | None = None, rows: int | None = None,
+        strategy: str = "lut_table", hp_ports: int = 4,
+    ):  # fmt: skip
         self.network, self.rows, self.strategy, self.hp_ports = network, rows, strategy, hp_ports
+        self.precisions = range(8, 0, -1) if precisions is None else precisions
 
     def machines(self, bits: int) -> Iterator[AcceleratorConfig]:
         shape = self.network(bits).shape
@@ -118,11 +120,14 @@ class EfficientVitSpace:
     dsp_clock : of the rows' slices; at 2 a row has half as many, and 500 MHz beside 250 are unproven
     """
 
-    precisions = range(8, 3, -1)
     ROWS = range(16, 65)
 
-    def __init__(self, network: Callable[[int], EfficientVitGraph], *, rows: int | None = None, dsp_clock: int = 1):
+    def __init__(
+        self, network: Callable[[int], EfficientVitGraph], *, precisions: Sequence[int] | None = None, rows: int | None = None,
+        dsp_clock: int = 1,
+    ):  # fmt: skip
         self.network, self.rows, self.dsp_clock = network, rows, dsp_clock
+        self.precisions = range(8, 3, -1) if precisions is None else precisions
 
     def machines(self, bits: int) -> Iterator[EfficientVitMachine]:
         graph = self.network(bits)
