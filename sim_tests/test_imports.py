@@ -46,6 +46,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "program": ("rtl.program.*", "rtl.efficientvit.program.*"),
     "accelerator": ("rtl.accelerator", "rtl.efficientvit.accelerator"),
     "flow": ("rtl.flow.*",),
+    "plan": ("rtl.plan.*",),
     "top": ("rtl.top",),
     "engines": ("rtl.*",),
 }
@@ -64,6 +65,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "accelerator": (*HARDWARE, "buses", "units", "engines"),
     "program": (*HARDWARE, "buses", "units"),
     "flow": (*HARDWARE, "buses", "units", "engines", "accelerator", "program"),
+    "plan": (*HARDWARE, "buses", "units", "engines", "accelerator", "program", "flow"),
     "top": tuple(LAYERS),
 }
 # Packages of others, beside the standard library and numpy.
