@@ -138,6 +138,9 @@ EFFICIENTVIT_CONFIGS = {
     )
 }
 
+#: EfficientViT's activations, and weights where nothing says otherwise.
+EFFICIENTVIT_BITS, EFFICIENTVIT_WEIGHT_BITS = range(4, 9), 8
+
 Config = DeiTConfig | EfficientVitConfig
 T = TypeVar("T", DeiTConfig, EfficientVitConfig)
 #: A model file's: see `model.model_file`.
@@ -148,6 +151,14 @@ def config_of(name: str) -> Config:
     """Of either family, by name or from a model file. Raises InputError for a name that has none, and for a file that is not one."""
     every: dict[str, Config] = {**CONFIGS, **EFFICIENTVIT_CONFIGS}
     return _from_file(name) if name.endswith(FILE_SUFFIX) else _named(name, every)
+
+
+def check_bits(config: Config, bits: int) -> None:
+    """Raises InputError for a precision of activations that the family does not have."""
+    if isinstance(config, DeiTConfig):
+        config.shape(bits)
+    elif bits not in EFFICIENTVIT_BITS:
+        raise InputError(f"bits of {config.name} must be {EFFICIENTVIT_BITS[0]}..{EFFICIENTVIT_BITS[-1]}: {bits} is not; choose 8, 6 or 4")
 
 
 def deit_config_of(name: str) -> DeiTConfig:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from model import integer
-from model.graph import DeitGraph, DeitShape, Layer, Linear, Norm
+from model.graph import DeitGraph, DeitShape, Linear, Norm
+from model.walk import Role, deit_graph
 
 #: Levels per standard deviation of the uniform quantizer that fits a Gaussian best, by bits.
 _DEVIATIONS = {1: 0.627, 2: 1.00, 3: 1.71, 4: 2.99, 5: 5.32, 6: 9.62, 7: 17.6, 8: 32.5}
@@ -54,8 +55,8 @@ class _Source:
 
 
 @dataclass(frozen=True)
-class _Builder:
-    """Draws the parts of the graph from one generator."""
+class _Random:
+    """Draws the constants of a network from one generator."""
 
     shape: DeitShape
     rng: np.random.Generator
@@ -79,23 +80,47 @@ class _Builder:
         rms = min(self.mid_rise.rms * self.shape.embed_dim**0.5, self.hidden.rms * self.shape.hidden_dim**0.5)
         return min(_UPDATE_DEVIATION, _RATIO_LIMIT * rms)
 
-    def norm(self) -> Norm:
-        size = self.shape.embed_dim
-        gamma = self.mid_rise.rms * (1 + 0.1 * self.rng.standard_normal(size))
-        beta = self.mid_rise.zero + 0.1 * self.mid_rise.rms * self.rng.standard_normal(size)
+    def positions(self, shape: DeitShape) -> np.ndarray:
+        return _fixed(self.update * self.rng.standard_normal((shape.tokens, shape.embed_dim)), 0)
+
+    def norm(self, channels: int) -> Norm:
+        gamma = self.mid_rise.rms * (1 + 0.1 * self.rng.standard_normal(channels))
+        beta = self.mid_rise.zero + 0.1 * self.mid_rise.rms * self.rng.standard_normal(channels)
         return Norm(gamma=_fixed(gamma, integer.GAMMA_FRACTION), beta=_fixed(beta, integer.BETA_FRACTION))
 
-    def codes(self, outputs: int, inputs: int, planes: int) -> np.ndarray:
+    def linear(self, role: Role, outputs: int, inputs: int) -> Linear:
+        if role is Role.FC1:
+            table = hidden_table(_PREACTIVATION_STEP, 128.0, self.hidden_step, _GELU_OFFSET, self.shape.bits)
+            return self._linear(role, outputs, inputs, self.mid_rise, 1 / _PREACTIVATION_STEP, center=128.0, table=table)
+        top = (1 << self.shape.bits) - 1
+        source, deviation = {
+            Role.PATCH: (_Source(zero=top / 2, rms=top * _PIXEL_DEVIATION), 3 * self.update),
+            Role.QKV: (self.mid_rise, _QKV_DEVIATION),
+            Role.PROJECTION: (self.mid_rise, self.update),
+            Role.FC2: (self.hidden, self.update),
+            Role.HEAD: (self.mid_rise, _LOGIT_DEVIATION),
+        }[role]
+        return self._linear(role, outputs, inputs, source, deviation)
+
+    def attention(self, shape: DeitShape) -> dict[str, int]:
+        score_multiplier, score_shift = integer.choose_multiplier(_SCORE_DEVIATION / (_QKV_DEVIATION**2 * shape.head_dim**0.5))
+        averaged = _QKV_DEVIATION * _AVERAGE_RETAINED
+        shift = integer.ATTENTION_SHIFT + integer.attention_accumulator_shift(shape.tokens)
+        dividend = math.floor(self.mid_rise.rms / averaged * 2**shift + 0.5)
+        return {"score_multiplier": score_multiplier, "score_shift": score_shift, "dividend": dividend}
+
+    def _codes(self, outputs: int, inputs: int, planes: int) -> np.ndarray:
         if planes == 1:
             return self.rng.integers(0, 2, (outputs, inputs), dtype=np.uint8)
         middle = ((1 << planes) - 1) / 2
         drawn = middle + _PLANE_DEVIATION * self.rng.standard_normal((outputs, inputs), dtype=np.float32)
         return np.clip(np.rint(drawn), 0, (1 << planes) - 1).astype(np.uint8)
 
-    def linear(self, outputs: int, inputs: int, source: _Source, deviation: float, *, planes: int = 1, center: float = 0.0,
-               table: np.ndarray | None = None) -> Linear:  # fmt: skip
+    def _linear(self, role: Role, outputs: int, inputs: int, source: _Source, deviation: float, *, center: float = 0.0,
+                table: np.ndarray | None = None) -> Linear:  # fmt: skip
         """A layer whose requantized output deviates by ``deviation`` about ``center``, or by less where the ratio would reach 16."""
-        codes = self.codes(outputs, inputs, planes)
+        planes = role.planes
+        codes = self._codes(outputs, inputs, planes)
         row_sums = 2 * codes.sum(1, dtype=np.int64) - inputs * ((1 << planes) - 1)
         weight = 1.0 if planes == 1 else 2 * _PLANE_DEVIATION
         accumulated = source.rms * weight * math.sqrt(inputs)
@@ -104,41 +129,6 @@ class _Builder:
         bias = center / ratios - source.zero * row_sums + 0.1 * accumulated * self.rng.standard_normal(outputs)
         return Linear(codes=codes, planes=planes, multiplier=multiplier, shift=shift, bias=_fixed(bias, 0), table=table)
 
-    def layer(self) -> Layer:
-        shape = self.shape
-        dim = shape.embed_dim
-        score_multiplier, score_shift = integer.choose_multiplier(_SCORE_DEVIATION / (_QKV_DEVIATION**2 * shape.head_dim**0.5))
-        averaged = _QKV_DEVIATION * _AVERAGE_RETAINED
-        shift = integer.ATTENTION_SHIFT + integer.attention_accumulator_shift(shape.tokens)
-        table = hidden_table(_PREACTIVATION_STEP, 128.0, self.hidden_step, _GELU_OFFSET, shape.bits)
-        return Layer(
-            norm1=self.norm(),
-            qkv=self.linear(3 * dim, dim, self.mid_rise, _QKV_DEVIATION),
-            score_multiplier=score_multiplier,
-            score_shift=score_shift,
-            dividend=math.floor(self.mid_rise.rms / averaged * 2**shift + 0.5),
-            projection=self.linear(dim, dim, self.mid_rise, self.update),
-            norm2=self.norm(),
-            fc1=self.linear(shape.hidden_dim, dim, self.mid_rise, 1 / _PREACTIVATION_STEP, center=128.0, table=table),
-            fc2=self.linear(dim, shape.hidden_dim, self.hidden, self.update),
-        )
-
-    def graph(self) -> DeitGraph:
-        shape, top = self.shape, (1 << self.shape.bits) - 1
-        pixels = _Source(zero=top / 2, rms=top * _PIXEL_DEVIATION)
-        return DeitGraph(
-            shape=shape,
-            positions=_fixed(self.update * self.rng.standard_normal((shape.tokens, shape.embed_dim)), 0),
-            patch=self.linear(shape.embed_dim, shape.patch_dim, pixels, 3 * self.update, planes=8),
-            layers=tuple(self.layer() for _ in range(shape.depth)),
-            norm=self.norm(),
-            head=self.head(),
-            head_distilled=self.head() if shape.distilled else None,
-        )
-
-    def head(self) -> Linear:
-        return self.linear(self.shape.classes, self.shape.embed_dim, self.mid_rise, _LOGIT_DEVIATION, planes=8)
-
 
 def _fixed(values: np.ndarray, fraction: int) -> np.ndarray:
     return np.floor(values * 2.0**fraction + 0.5).astype(np.int64)
@@ -146,4 +136,4 @@ def _fixed(values: np.ndarray, fraction: int) -> np.ndarray:
 
 def random_graph(shape: DeitShape, seed: int) -> DeitGraph:
     """The same graph for the same shape and seed."""
-    return _Builder(shape, np.random.default_rng(seed)).graph()
+    return deit_graph(shape, _Random(shape, np.random.default_rng(seed)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from model import checkpoint, random_graph
-from model.configs import CONFIGS, EFFICIENTVIT_CONFIGS, Config, DeiTConfig, config_of, deit_config_of
+from model.configs import CONFIGS, EFFICIENTVIT_CONFIGS, EFFICIENTVIT_WEIGHT_BITS, Config, DeiTConfig, check_bits, config_of, deit_config_of
 from model.efficientvit import checkpoint as efficientvit_checkpoint
 from model.efficientvit import random_graph as efficientvit_random_graph
 from model.efficientvit.graph import EfficientVitGraph
@@ -17,9 +17,6 @@ CHECKPOINTS = Path(__file__).parent / "checkpoints"
 RANDOM_PREFIX = "random:"
 #: Integer graphs end in .npz; these are float networks of timm, Facebook or MIT.
 FLOAT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
-#: EfficientViT's activations, and weights where nothing says otherwise.
-EFFICIENTVIT_BITS, EFFICIENTVIT_WEIGHT_BITS = range(4, 9), 8
-
 Graph = DeitGraph | EfficientVitGraph
 
 
@@ -30,13 +27,6 @@ def shape_of(model: str, bits: int) -> DeitShape:
 
 def shipped_path(model: str, bits: int) -> Path:
     return CHECKPOINTS / f"{model}_w{1 if model in CONFIGS else EFFICIENTVIT_WEIGHT_BITS}a{bits}.npz"
-
-
-def _check_bits(config: Config, bits: int) -> None:
-    if isinstance(config, DeiTConfig):
-        config.shape(bits)
-    elif bits not in EFFICIENTVIT_BITS:
-        raise InputError(f"bits of {config.name} must be {EFFICIENTVIT_BITS[0]}..{EFFICIENTVIT_BITS[-1]}: {bits} is not; choose 8, 6 or 4")
 
 
 def _random(config: Config, bits: int, seed: str) -> Graph:
@@ -72,7 +62,7 @@ def load_graph_and_metadata(model: str, bits: int, source: str | None = None) ->
     bits : of activations; weights have 1 bit (DeiT) or 8 (EfficientViT), a stored EfficientViT its own
     """
     config = config_of(model)
-    _check_bits(config, bits)
+    check_bits(config, bits)
     if source is None:
         shipped = shipped_path(model, bits)
         source = str(shipped) if model in MODELS and shipped.exists() else f"{RANDOM_PREFIX}0"

@@ -7,7 +7,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib import enum as amaranth_enum
 
 from rtl.accelerator_frame import Frame, accelerator_members
-from rtl.array_sequencer import ArraySequencer, TilePayload
+from rtl.array_sequencer import ArraySequencer, TilePayload, drain_cycles
 from rtl.attention_bus import AttendCommand
 from rtl.attention_config import AttentionConfig
 from rtl.attention_engine import AttentionEngine
@@ -30,8 +30,6 @@ from rtl.supervisor import Supervisor
 from rtl.units.key_value import KeyValueBank, KeyValueMemory, bank_members
 from rtl.weight_stream import WeightStream
 
-#: From the sequencer's counters to the feeder, and to its post: registers.
-COMMAND_LATENCY = 2
 ROW_MODULE, BANK_MODULE, FEEDER_MODULE = "row", "key_value_bank", "row_feeder"
 KEPT_MODULES = (ROW_MODULE, BANK_MODULE, FEEDER_MODULE)
 
@@ -122,7 +120,7 @@ class Accelerator(wiring.Component):
         identity = ControlRegistersConfig(
             rows=config.rows, inputs=config.inputs, bits=config.bits, lanes=config.lanes, passes=config.passes
         )
-        drain = timing.compute_delay + timing.write + config.rows + collector.settle + COMMAND_LATENCY
+        drain = drain_cycles(timing, config.rows, attention_config.settle_cycles)
         m.submodules.supervisor = supervisor = Supervisor(identity, Instruction.queue_count(), settle=drain)
         dispatcher, dma, streams, pixels = Dispatcher(Instruction), DmaEngine(config), WeightStream(config), PixelInput(config)
         sequencer, attention = ArraySequencer(config, timing, drain), AttentionEngine(attention_config)

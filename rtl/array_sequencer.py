@@ -20,6 +20,15 @@ from rtl.units.protocol import delay
 __all__ = ["ArraySequencer", "Post", "TilePayload"]
 
 
+#: From the sequencer's counters to the feeder, and to its post: registers.
+COMMAND_LATENCY = 2
+
+
+def drain_cycles(timing: RowTiming, rows: int, settle: int) -> int:
+    """From a tile's last word to its last result in the last row, and ``settle`` cycles later in the key/value memory."""
+    return timing.compute_delay + timing.write + rows + settle + COMMAND_LATENCY
+
+
 class ArraySequencer(wiring.Component):
     """Issues the steps of every TILE, without a bubble where hazards allow.
 

@@ -32,6 +32,10 @@ Step = data.StructLayout(
 )
 
 
+#: From a tile to its first step; from one step to the next: cycles.
+FIRST_STEP_CYCLES, STEP_CYCLES = 6, 5
+
+
 class StepSource(wiring.Component):
     """Members
     -------

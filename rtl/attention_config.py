@@ -222,6 +222,11 @@ class AttentionConfig:
         """From the end of the last AV phase until every row has written."""
         return self.rows + self.product_latency + 14
 
+    @property
+    def settle_cycles(self) -> int:
+        """From row 0's last key or value until it may be read."""
+        return self.rows + 2
+
     def cycles(self, heads: int, passes: int) -> int:
         """Cycles of an ATTEND, from the one in which it is taken to the one of ``done``; keys do not matter."""
         jobs = heads * passes

@@ -15,6 +15,8 @@ from rtl.transfer import Instruction, Window
 __all__ = ["QUEUE_DEPTH", "Blocked", "Dispatcher", "Instruction"]
 
 _HEADER = data.StructLayout(dict(instruction.HEADER))
+#: Between two instructions that are dealt; from a post's strobe to the counter: cycles.
+DEAL_CYCLES, POST_LATENCY = 4, 3
 
 
 class Dispatcher(wiring.Component):

@@ -24,6 +24,8 @@ __all__ = ["DmaEngine", "DmaError", "Window", "Windows"]
 _LOAD = data.StructLayout(dict(isa.PAYLOAD[isa.Opcode.LOAD]))
 _STORE = data.StructLayout(dict(isa.PAYLOAD[isa.Opcode.STORE]))
 _CHECK_CYCLES = 8  # items to beats, `TransferCheck`, and its answer in a register
+#: From an instruction that is taken to its request.
+REQUEST_CYCLES = 10
 _POSTS = 64  # posts owed at the same time: LOADs take at least `_CHECK_CYCLES` cycles each, a post at most 255 + 4
 
 

@@ -12,6 +12,8 @@ from rtl.transfer import Instruction
 
 #: Instructions that a queue holds, besides its head.
 QUEUE_DEPTH = 32
+#: From a push to the offer; at most, from a counter's value to the offer; between two instructions: cycles.
+OFFER_LATENCY, WAIT_LATENCY, INSTRUCTION_CYCLES = 8, 6, 7
 
 _HEADER = data.StructLayout(dict(HEADER))
 _WAIT_BITS = 4 + 16

@@ -24,6 +24,8 @@ ITEM_BITS = {
 #: ``pieces`` items, in as many beats as they need.
 LoadJob = data.StructLayout({"target": 3, "image": 1, "address": 16, "pieces": 24})
 WAITING_JOBS = 4
+#: From a beat to its first item's write, or its place on the load bus; from a job's last item to the next one's first: cycles.
+ITEM_LATENCY, JOB_CYCLES = 2, 5
 
 
 class Loader(wiring.Component):

@@ -9,6 +9,8 @@ from amaranth.lib.wiring import In, Out
 from rtl.bus.axi import BEATS_BITS, REQUEST, WRITE_BEAT
 from rtl.logit_memory import BANK_BITS, BANKS, BEAT_ADDRESS_BITS
 
+#: Of a beat of eight logits.
+BEAT_CYCLES = 3
 StoreJob = data.StructLayout({"address": 40, "beats": BEATS_BITS, "items": 16, "image": 1})
 
 

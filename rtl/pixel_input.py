@@ -16,6 +16,8 @@ from rtl.transfer import DmaError, Instruction, TransferCheck, Window
 from rtl.units.protocol import delay
 
 _INPUT = data.StructLayout(dict(isa.PAYLOAD[isa.Opcode.INPUT]))
+#: From an instruction that is taken to its request; from the last beat to the post, beside the rows: cycles.
+REQUEST_CYCLES, POST_CYCLES = 6, 4
 _CHECK_CYCLES = 5  # `TransferCheck`, and the comparisons beside it
 _SETTLE_CYCLES = 3  # until `idle` of the scatter knows of the last beat
 

@@ -14,6 +14,10 @@ from rtl.row_feeder import memory_write
 Job = data.StructLayout({"request": REQUEST, "items": 16, "place": 16})
 
 
+#: From a beat to the write of its (first) slice: cycles.
+WRITE_LATENCY = 2
+
+
 class SlicePort(wiring.Component):
     """Moves slices of ``inputs`` bits. The next job's request goes out while the current one's beats arrive.
 

@@ -17,7 +17,14 @@ from rtl.transfer import DmaError, Instruction, TransferCheck, Window
 
 _STREAM = data.StructLayout(dict(isa.PAYLOAD[isa.Opcode.STREAM]))
 _CHECK_CYCLES = 4  # of one slice: `TransferCheck`, and adding its answer to those of the other slices
+#: From the last write to the post: cycles.
+POST_CYCLES = 3
 _POSTS = 4  # instructions whose post is owed: at most one at work and one waiting in the slowest port, and those being posted
+
+
+def request_cycles(ports: int) -> int:
+    """From an instruction that is taken to its requests, if no port is two instructions behind: a check per port, one after the other."""
+    return 5 * ports + 4
 
 
 class WeightStream(wiring.Component):
@@ -35,7 +42,7 @@ class WeightStream(wiring.Component):
 
     Timing
     ------
-    Instruction taken in cycle t: requests offered in t + 5 * ports + 4, if no port is two instructions behind.
+    Instruction taken in cycle t: requests offered in t + `request_cycles`, if no port is two instructions behind.
     Post 3 cycles after the last write. Three ports of 256 bits: 403 LUT, 2,393 FF; stages of at most 2 LUT levels and a carry.
     """
 

@@ -14,6 +14,8 @@ from rtl.bus.beat_fifo import BeatFifo
 from rtl.bus.burst import BurstSplitter
 from rtl.errors import InputError
 
+#: From a request to its first address; from a beat on the bus to the output: cycles.
+REQUEST_LATENCY, BEAT_LATENCY = 5, 4
 SETTLE = 6
 """Cycles after which everything that was asked for before is counted."""
 

@@ -12,6 +12,9 @@ from rtl.bus.axi import BURST_BEATS, OKAY, REQUEST, WRITE_BEAT, AxiWrite
 from rtl.bus.burst import BurstSplitter
 from rtl.errors import InputError
 
+#: From a request to the first beat taken; from the last response to ``done``: cycles.
+REQUEST_LATENCY, DONE_LATENCY = 6, 2
+
 
 @dataclass(frozen=True, kw_only=True)
 class AxiWriterConfig:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from model.graph import DeitGraph, Linear, Norm
 from rtl.config import AcceleratorConfig
 from rtl.program import memory
@@ -19,12 +21,12 @@ FEWEST_WORDS, FEWEST_INPUTS = 3, 2
 
 
 class BundleEmitter(Emitter):
-    """``window`` collects the WEIGHTS window. ``placed``: where parameters and weights are in it, and their stride."""
+    """``window`` gives blobs their place in the WEIGHTS window. ``placed``: where parameters and weights are in it, and their stride."""
 
-    def __init__(self, graph: DeitGraph, config: AcceleratorConfig) -> None:
+    def __init__(self, graph: DeitGraph, config: AcceleratorConfig, window: memory.Window) -> None:
         super().__init__()
         self.graph, self.config = graph, config
-        self.window = memory.WindowBuilder()
+        self.window = window
         self.placed: dict[Linear, tuple[int, int, int]] = {}
         self.weights, self.norms, self.tables = Buffers(config.weight_buffers), Buffers(NORM_BUFFERS), Buffers(TABLE_BUFFERS)
 
@@ -48,22 +50,23 @@ class BundleEmitter(Emitter):
     def positions(self, channels: tuple[int, int], slot: int, waits: dict[Counter, int], name: str) -> None:
         """``channels`` (first, count) of the position table, to image slot ``slot``."""
         first, count = channels
-        blob = memory.pack_positions(self.graph.positions[:, first : first + count], self.config)
-        self._load(LoadTarget.POSITION, blob, len(blob) // memory.BEAT_BYTES, first, waits, f"{name} positions", image=slot)
+        beats, table = memory.position_beats(count, self.config), self.graph.positions[:, first : first + count]
+        offset = self.window.add(beats * memory.BEAT_BYTES, partial(memory.pack_positions, table, self.config))
+        self._load(LoadTarget.POSITION, offset, beats, first, waits, f"{name} positions", image=slot)
 
     def _load(
-        self, target: LoadTarget, blob: bytes, items: int, address: int, waits: dict[Counter, int], comment: str, image: int = 0
+        self, target: LoadTarget, offset: int, items: int, address: int, waits: dict[Counter, int], comment: str, image: int = 0
     ) -> None:
-        """LOAD ``blob`` from the WEIGHTS window."""
-        self.emit(Opcode.LOAD, waits, comment=comment, target=target,
-                  offset=self.window.add(blob), items=items, address=address, image=image)  # fmt: skip
+        """LOAD from ``offset`` in the WEIGHTS window."""
+        self.emit(Opcode.LOAD, waits, comment=comment, target=target, offset=offset, items=items, address=address, image=image)
 
     def _norm(self, norm: Norm, index: int | None, name: str) -> int:
         """Address of gamma and beta, loaded unless they are there."""
         size = self.config.shape.embed_dim
         slot, fresh, done = self.norms.place(index, self.tiles)
         if fresh:
-            self._load(LoadTarget.NORM, memory.pack_norm(norm), size, slot * size, {Counter.TILES_DONE: done}, f"{name} norm")
+            offset = self.window.add(memory.NORM_BYTES * size, partial(memory.pack_norm, norm))
+            self._load(LoadTarget.NORM, offset, size, slot * size, {Counter.TILES_DONE: done}, f"{name} norm")
         return slot * size
 
     def _table(self, linear: Linear, index: int | None, name: str) -> int:
@@ -71,8 +74,8 @@ class BundleEmitter(Emitter):
         assert linear.table is not None
         slot, fresh, done = self.tables.place(index, self.tiles)
         if fresh:
-            blob, waits = memory.pack_table(linear.table), {Counter.TILES_DONE: done}
-            self._load(LoadTarget.TABLE, blob, TABLE_ENTRIES, slot * TABLE_ENTRIES, waits, f"{name} table")
+            offset, waits = self.window.add(memory.TABLE_BYTES, partial(memory.pack_table, linear.table)), {Counter.TILES_DONE: done}
+            self._load(LoadTarget.TABLE, offset, TABLE_ENTRIES, slot * TABLE_ENTRIES, waits, f"{name} table")
         return slot
 
     def _weights(self, tile: Tile, linear: Linear, name: str) -> int:
@@ -82,8 +85,10 @@ class BundleEmitter(Emitter):
         if not fresh:
             return address
         if linear not in self.placed:
-            words, stride = memory.pack_weights(linear, self.config)
-            self.placed[linear] = self.window.add(memory.pack_parameters(linear)), self.window.add(words), stride
+            stride = memory.weight_stride(linear, self.config)
+            parameters = self.window.add(memory.PARAMETER_BYTES * linear.outputs, partial(memory.pack_parameters, linear))
+            words_at = self.window.add(stride * self.config.weight_ports, partial(memory.pack_weights, linear, self.config))
+            self.placed[linear] = parameters, words_at, stride
         parameters, words_at, stride = self.placed[linear]
         self.emit(Opcode.LOAD, waits, Counter.TILE_LOADED, f"{name} parameters", target=LoadTarget.PARAMETER,
                   offset=parameters, items=linear.outputs, address=address)  # fmt: skip

@@ -34,12 +34,8 @@ def require(condition: bool, rule: str, value: object, remedy: str) -> None:
 
 def check_graph(graph: DeitGraph, config: AcceleratorConfig) -> None:
     """Raise InputError unless ``graph`` can run on ``config``."""
+    check_shape(graph, config)
     shape = config.shape
-    same, rule = graph.shape == shape, f"the graph must have the shape that the accelerator was built for, {shape.name}"
-    require(same, rule, graph.shape.name, "build an accelerator for it")
-    require(len(graph.layers) == shape.depth, "a graph must have depth layers", len(graph.layers), LOWER)
-    require((graph.head_distilled is not None) == shape.distilled, "distilled networks alone must have a second head", shape.name, LOWER)
-    _check_config(graph, config)
     _check_range("positions", graph.positions, signed(RESIDUAL_BITS))
     _check_shape("positions", graph.positions, (shape.tokens, shape.embed_dim))
     for name, norm in _norms(graph):
@@ -50,6 +46,16 @@ def check_graph(graph: DeitGraph, config: AcceleratorConfig) -> None:
         _check_range(f"{index}.score_multiplier", layer.score_multiplier, Saturation(low=0, high=(1 << MULTIPLIER_BITS) - 1))
         _check_range(f"{index}.dividend", layer.dividend, Saturation(low=0, high=(1 << ATTENTION_DIVIDEND_BITS) - 1))
         _check_shift(f"{index}.score_shift", layer.score_shift)
+
+
+def check_shape(graph: DeitGraph, config: AcceleratorConfig) -> None:
+    """The part of `check_graph` that looks at no constant."""
+    shape = config.shape
+    same, rule = graph.shape == shape, f"the graph must have the shape that the accelerator was built for, {shape.name}"
+    require(same, rule, graph.shape.name, "build an accelerator for it")
+    require(len(graph.layers) == shape.depth, "a graph must have depth layers", len(graph.layers), LOWER)
+    require((graph.head_distilled is not None) == shape.distilled, "distilled networks alone must have a second head", shape.name, LOWER)
+    _check_config(graph, config)
 
 
 def _check_config(graph: DeitGraph, config: AcceleratorConfig) -> None:

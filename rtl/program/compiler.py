@@ -25,10 +25,10 @@ from model.graph import DeitGraph
 from model.integer import REQUANTIZE_SHIFTS
 from rtl.config import AcceleratorConfig
 from rtl.program.bundle import BundleEmitter
-from rtl.program.check import check_graph, require
+from rtl.program.check import check_graph, check_shape, require
 from rtl.program.image import LOGIT_BYTES
 from rtl.program.isa import Counter, Instruction, Opcode
-from rtl.program.memory import BEAT_BYTES, aligned
+from rtl.program.memory import BEAT_BYTES, Outline, Window, WindowBuilder, aligned
 from rtl.program.order import Pixels, Run, ordered
 from rtl.program.tiling import SHORTEST_FILL, Attend, Tile, Write
 
@@ -81,8 +81,34 @@ class _Waiting:
 def compile_graph(graph: DeitGraph, config: AcceleratorConfig, images: int = 1) -> CompiledProgram:
     """One program that runs ``images`` images through ``graph``. Raises InputError when the graph breaks a rule of the hardware."""
     check_graph(graph, config)
+    window = WindowBuilder()
+    compiler = _compiled(graph, config, images, window)
+    weights, pixels = window.image(), image_pixels(config)
+    require(len(weights) < 1 << 32, "the weight image must be below 4 GiB", len(weights), "choose a smaller network")
+    return CompiledProgram(
+        images=images,
+        instructions=tuple(compiler.instructions),
+        program=b"".join(instruction.encode() for instruction in compiler.instructions),
+        weights=weights,
+        image_bytes=(images - 1) * compiler.image_stride + aligned(pixels, BEAT_BYTES),
+        image_offsets=tuple(image * compiler.image_stride for image in range(images)),
+        result_bytes=images * compiler.result_stride,
+        result_offsets=tuple(image * compiler.result_stride for image in range(images)),
+        steps=tuple(compiler.steps),
+    )
+
+
+def outline(graph: DeitGraph, config: AcceleratorConfig, images: int = 1) -> tuple[Instruction, ...]:
+    """The instructions of `compile_graph`, for plans: no constant is looked at or packed, so their places in the WEIGHTS window are not
+    those of the program. Raises InputError when the shape breaks a rule of the hardware."""
+    check_shape(graph, config)
+    return tuple(_compiled(graph, config, images, Outline()).instructions)
+
+
+def _compiled(graph: DeitGraph, config: AcceleratorConfig, images: int, window: Window) -> _Compiler:
+    """The whole program, as its compiler holds it."""
     require(images >= 1, "images must be at least 1", images, "use 1")
-    compiler = _Compiler(graph, config, images)
+    compiler = _Compiler(graph, config, images, window)
     for event in ordered(graph, config, images):
         if isinstance(event, Pixels):
             compiler.pixels(event.image)
@@ -92,7 +118,8 @@ def compile_graph(graph: DeitGraph, config: AcceleratorConfig, images: int = 1) 
             compiler.attend(event.item, event.image, event.alone)
         else:
             compiler.tile(event.item, event.image, event.images)
-    return compiler.result()
+    compiler.end()
+    return compiler
 
 
 class _Compiler(BundleEmitter):
@@ -104,8 +131,8 @@ class _Compiler(BundleEmitter):
     output : per image slot, the slot whose activations they write
     """
 
-    def __init__(self, graph: DeitGraph, config: AcceleratorConfig, images: int) -> None:
-        super().__init__(graph, config)
+    def __init__(self, graph: DeitGraph, config: AcceleratorConfig, images: int, window: Window) -> None:
+        super().__init__(graph, config, window)
         self.images = images
         self.steps: list[Step] = []
         self.waiting: list[_Waiting] = []
@@ -211,24 +238,11 @@ class _Compiler(BundleEmitter):
         step = Step(name=name, instruction=len(self.instructions), opcode=opcode, writes=writes, image=image, images=images)
         self.steps.append(step)
 
-    def result(self) -> CompiledProgram:
-        """STORE what is left, END, and everything as bytes."""
+    def end(self) -> None:
+        """STORE what is left, END."""
         self._release(list(self.waiting))
         self.emit(Opcode.END, {}, comment="end")
         require(self.tiles < 1 << 16, "a program must have fewer than 65536 tiles", self.tiles, "use fewer images")
-        weights, pixels = self.window.image(), image_pixels(self.config)
-        require(len(weights) < 1 << 32, "the weight image must be below 4 GiB", len(weights), "choose a smaller network")
-        return CompiledProgram(
-            images=self.images,
-            instructions=tuple(self.instructions),
-            program=b"".join(instruction.encode() for instruction in self.instructions),
-            weights=weights,
-            image_bytes=(self.images - 1) * self.image_stride + aligned(pixels, BEAT_BYTES),
-            image_offsets=tuple(image * self.image_stride for image in range(self.images)),
-            result_bytes=self.images * self.result_stride,
-            result_offsets=tuple(image * self.result_stride for image in range(self.images)),
-            steps=tuple(self.steps),
-        )
 
 
 def image_pixels(config: AcceleratorConfig) -> int:

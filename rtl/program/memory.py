@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Protocol
+
 import numpy as np
 
 from model.graph import Linear, Norm
@@ -17,6 +20,14 @@ BEAT_BYTES = 16
 GROUP_ROWS = 16
 
 
+class Window(Protocol):
+    """Where blobs get their place."""
+
+    def add(self, size: int, pack: Callable[[], bytes]) -> int:
+        """Offset (bytes) of the blob of ``size`` bytes that ``pack`` makes."""
+        ...
+
+
 class WindowBuilder:
     """Collects blobs at aligned offsets. Equal blobs are stored once."""
 
@@ -24,15 +35,27 @@ class WindowBuilder:
         self._data = bytearray()
         self._offsets: dict[bytes, int] = {}
 
-    def add(self, blob: bytes) -> int:
-        """Offset (bytes) of ``blob`` in the window."""
+    def add(self, size: int, pack: Callable[[], bytes]) -> int:
+        blob = pack()
+        assert len(blob) == size, (len(blob), size)
         if blob not in self._offsets:
             self._offsets[blob] = len(self._data)
-            self._data += blob + bytes(-len(blob) % ALIGNMENT)
+            self._data += blob + bytes(-size % ALIGNMENT)
         return self._offsets[blob]
 
     def image(self) -> bytes:
         return bytes(self._data)
+
+
+class Outline:
+    """A window of sizes alone, for plans: nothing is packed, every blob gets a place of its own."""
+
+    def __init__(self) -> None:
+        self._end = 0
+
+    def add(self, size: int, pack: Callable[[], bytes]) -> int:
+        offset, self._end = self._end, self._end + aligned(size)
+        return offset
 
 
 def aligned(size: int, boundary: int = ALIGNMENT) -> int:
@@ -40,8 +63,22 @@ def aligned(size: int, boundary: int = ALIGNMENT) -> int:
     return -(-size // boundary) * boundary
 
 
-def pack_weights(linear: Linear, config: AcceleratorConfig) -> tuple[bytes, int]:
-    """(slices end to end, stride): the weight words, cut into one slice per weight port, each ``stride`` bytes behind the one before.
+#: Bytes of an output channel's requantizer parameters, of a channel's gamma and beta, and of a table.
+PARAMETER_BYTES, NORM_BYTES, TABLE_BYTES = 8, 4, 256
+
+
+def weight_stride(linear: Linear, config: AcceleratorConfig) -> int:
+    """Bytes from one slice of the weights to the next."""
+    return aligned(linear.outputs * linear.planes * weight_item_bits(config.slice_inputs) // 8)
+
+
+def position_beats(channels: int, config: AcceleratorConfig) -> int:
+    """Beats of the position table of some channels: two per group of rows."""
+    return channels * config.passes * -(-config.rows // GROUP_ROWS) * 2
+
+
+def pack_weights(linear: Linear, config: AcceleratorConfig) -> bytes:
+    """The weight words, cut into one slice per weight port, each `weight_stride` bytes behind the one before.
 
     Words are (outputs, planes), most significant plane first; bit i of a word is input i, and 0 from ``linear.inputs`` on. Slice s holds
     the bits from s * slice_inputs on of every word, ``weight_item_bits(slice_inputs)`` bits each.
@@ -53,8 +90,7 @@ def pack_weights(linear: Linear, config: AcceleratorConfig) -> tuple[bytes, int]
     items = np.zeros((ports, linear.outputs * linear.planes, weight_item_bits(size)), dtype=np.uint8)
     items[:, :, :size] = words.reshape(-1, ports, size).swapaxes(0, 1)
     packed = np.packbits(items, axis=-1, bitorder="little").reshape(ports, -1)
-    stride = aligned(packed.shape[1])
-    return np.pad(packed, ((0, 0), (0, stride - packed.shape[1]))).tobytes(), stride
+    return np.pad(packed, ((0, 0), (0, weight_stride(linear, config) - packed.shape[1]))).tobytes()
 
 
 def pack_parameters(linear: Linear) -> bytes:

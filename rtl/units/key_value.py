@@ -221,12 +221,11 @@ class KeyValueMemory(wiring.Component):
 
     Timing
     ------
-    A value may be read `settle` = rows + 2 cycles after row 0 emitted the last one.
+    A value may be read `config.settle_cycles` after row 0 emitted the last one.
     """
 
     def __init__(self, config, bank=KeyValueBank):
         self.config, self.bank = config, bank
-        self.settle = config.rows + 2
         super().__init__(
             {
                 "i": In(collect_layout(config)),

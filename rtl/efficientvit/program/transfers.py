@@ -113,7 +113,7 @@ class Transfers:
     ) -> None:
         """Planned to begin as soon as its place (after ``over`` readers) and its port are free."""
         if block not in self._offsets:
-            self._offsets[block] = self.window.add(block.data)
+            self._offsets[block] = self.window.add(len(block.data), lambda: block.data)
         begin = max(self._free_at[filling.queue], self._time_of(filling.reader, over))
         self._free_at[filling.queue] = begin + len(block.data) / speed
         start = min(begin, self._plan.start[task])

@@ -1,0 +1,61 @@
+"""Predicted cycles of a network on a machine: what `plan` and the search ask. Both families, one answer.
+
+Nothing is packed and no constant is looked at: a graph of `model.skeleton` gives the same prediction as one with weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from model.efficientvit.graph import EfficientVitGraph
+from model.graph import DeitGraph
+from rtl.config import AcceleratorConfig
+from rtl.flow.ddr import Memory
+from rtl.flow.machine import Config
+from rtl.plan import deit_cycles
+from rtl.program import compiler
+
+Graph = DeitGraph | EfficientVitGraph
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """One program, from its start to its END, as the accelerator's cycle counter counts.
+
+    cycles : of all images        images : of the program        ddr_bytes : that it moves        instructions : of the program
+    cycles_per_further_image : distance of images in a stream; None where images go in pairs or a program has too few of them
+    account : where the cycles go, by the names of the accelerator's own account; their sum is ``cycles``
+    """
+
+    cycles: int
+    images: int
+    cycles_per_further_image: float | None
+    account: Mapping[str, int]
+    ddr_bytes: int
+    instructions: int
+
+    @property
+    def cycles_per_image(self) -> float:
+        return self.cycles / self.images
+
+
+def predict(graph: Graph, config: Config, images: int, memory: Memory = Memory()) -> Prediction:
+    """The program of ``images`` images of ``graph`` on the machine ``config`` with ``memory`` behind it.
+
+    Raises
+    ------
+    InputError : the network does not fit the machine
+    """
+    if not isinstance(config, AcceleratorConfig) or not isinstance(graph, DeitGraph):
+        raise NotImplementedError("EfficientViT")
+    instructions = compiler.outline(graph, config, images)
+    found = deit_cycles.schedule(instructions, config, memory)
+    return Prediction(
+        cycles=found.cycles,
+        images=images,
+        cycles_per_further_image=None,
+        account=found.account,
+        ddr_bytes=found.bytes_moved,
+        instructions=len(instructions),
+    )
