@@ -22,7 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (InputError, OSError) as error:
         print(f"popvit: {_one_line(error)}", file=sys.stderr)
         return 2
-    except RuntimeError as error:  # a tool, the machine or the plan failed: ToolError, SimulationError, MachineError, Infeasible
+    except RuntimeError as error:  # a tool, the machine or the plan failed: ToolError, SimulationError, MachineError, InfeasibleError
         print(f"popvit: {error}", file=sys.stderr)
         return 1
 
@@ -42,9 +42,13 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m rtl.top", description="Vision transformer in, verified FPGA accelerator out.")
-    parser.add_argument("--model", default="deit_base", help="deit_base (default), efficientvit_b1, ...: a name of model.configs, or a .toml file")
+    parser.add_argument(
+        "--model", default="deit_base", help="deit_base (default), efficientvit_b1, ...: a name of model.configs, or a .toml file"
+    )
     parser.add_argument("--checkpoint", help="an integer checkpoint, or random:SEED; default: the shipped one, else random:0")
-    parser.add_argument("--bits", type=int, help="activation precision, 1..8, for EfficientViT 4..8; default 8, or what --fps leaves room for")
+    parser.add_argument(
+        "--bits", type=int, help="activation precision, 1..8, for EfficientViT 4..8; default 8, or what --fps leaves room for"
+    )
     parser.add_argument("--board", default="zcu102", help="zcu102 (default), kv260, or a .toml file that describes another one")
     parser.add_argument("--clock-mhz", type=float, default=250.0, help="clock for frames per second and constraints (default 250)")
     parser.add_argument("--fps", type=float, help="frame rate to reach: the planner chooses the machine, and simulate must reach it")

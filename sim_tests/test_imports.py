@@ -47,7 +47,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "accelerator": ("rtl.accelerator", "rtl.efficientvit.accelerator"),
     "flow": ("rtl.flow.*",),
     "plan": ("rtl.plan.*",),
-    "top": ("rtl.top",),
+    "top": ("rtl.top", "rtl.verbs.*"),
     "engines": ("rtl.*",),
 }
 HARDWARE = ("contract", "ground", "leaves")

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -104,15 +104,8 @@ def _write(
     say("elaborating; synthesising for the resource estimate (a minute or two the first time)")
     verilog = folder / "verilog"
     verilog.mkdir()
-    texts, counts, estimates = {}, {}, {}
-    design = design_of(config)
     with ThreadPoolExecutor(2) as pool:
-        for name, (component, count) in design.separate.items():
-            texts[name], counts[name] = to_rtlil(component, name), count
-            estimates[name] = pool.submit(estimate, texts[name], name, black_boxes=_instantiated(texts[name], texts))
-        texts[TOP_MODULE], counts[TOP_MODULE] = to_rtlil(design.accelerator, TOP_MODULE), 1
-        boxes = _instantiated(texts[TOP_MODULE], texts)
-        estimates[TOP_MODULE] = pool.submit(estimate, texts[TOP_MODULE], TOP_MODULE, black_boxes=boxes)
+        texts, counts, estimates = _begun(config, pool)
         for name, text in texts.items():
             (verilog / f"{name}.v").write_text(verilog_of(text, name), encoding="utf-8")
         (folder / "program.bin").write_bytes(compiled.program)
@@ -120,11 +113,7 @@ def _write(
         sources = [verilog / f"{name}.v" for name in texts]
         ports = board.hp_ports + SPARE_PORTS
         write_project(folder / "vivado", sources, TOP_MODULE, board.part, clock_mhz, board=board.vivado_board, hp_ports=ports)
-        resources = {name: future.result() for name, future in estimates.items()}
-    total = Resources()
-    for name, count in counts.items():
-        total += resources[name] * count
-    resources["total"] = total
+        resources = _totalled(estimates, counts)
     run = manifest(
         compiled, model=model_name(graph), bits=config.bits, rows=config.rows, image_shape=image_shape(config), classes=class_count(config),
         counters=family.counters,
@@ -142,6 +131,32 @@ def _write(
     _write_json(folder / "manifest.json", description)
     _write_json(folder / "resources.json", {part: found.to_dict() for part, found in resources.items()})
     return resources, counts
+
+
+def estimate_machine(config: Config) -> Mapping[str, Resources]:
+    """Resources by module, with their total, of the machine that a build writes. Minutes, the first time."""
+    with ThreadPoolExecutor(2) as pool:
+        _, counts, estimates = _begun(config, pool)
+        return _totalled(estimates, counts)
+
+
+def _begun(config: Config, pool: Executor) -> tuple[dict[str, str], dict[str, int], dict[str, Future[Resources]]]:
+    """RTLIL of each module, how often it is used, and its estimate under way."""
+    texts, counts, estimates = {}, {}, {}
+    design = design_of(config)
+    for name, (component, count) in [*design.separate.items(), (TOP_MODULE, (design.accelerator, 1))]:
+        texts[name], counts[name] = to_rtlil(component, name), count
+        boxes = _instantiated(texts[name], {other: text for other, text in texts.items() if other != name})
+        estimates[name] = pool.submit(estimate, texts[name], name, black_boxes=boxes)
+    return texts, counts, estimates
+
+
+def _totalled(estimates: Mapping[str, Future[Resources]], counts: Mapping[str, int]) -> dict[str, Resources]:
+    resources = {name: future.result() for name, future in estimates.items()}
+    total = Resources()
+    for name, count in counts.items():
+        total += resources[name] * count
+    return resources | {"total": total}
 
 
 def _instantiated(text: str, modules: Mapping[str, str]) -> dict[str, str]:

@@ -77,6 +77,17 @@ def status(what: str) -> Iterator[Callable[[str], None]]:
         yield line.update
 
 
+@contextlib.contextmanager
+def steps(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr; call it with how many are done, of how many. No terminal: a line for each."""
+    if not _errors.is_terminal:
+        yield lambda done, total: print(f"{what}: {done} of {total}", file=sys.stderr, flush=True)
+        return
+    with RichProgress(console=_errors, transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
 def simulation_summary(
     result: SimulationResult, config: Config, memory: Memory, *, model: str, clock_mhz: float, labels: Sequence[int]
 ) -> dict[str, Any]:

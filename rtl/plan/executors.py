@@ -54,6 +54,8 @@ class DaskCluster:
             client = Client(self.address, timeout=ANSWER_SECONDS, set_as_default=False)
         except (OSError, TimeoutError, ValueError) as error:
             reason = f"{self.address} gives {type(error).__name__}"
-            raise InputError(f"a scheduler must answer within {ANSWER_SECONDS} s: {reason}; start dask scheduler there, or leave it out") from None
+            raise InputError(
+                f"a scheduler must answer within {ANSWER_SECONDS} s: {reason}; start dask scheduler there, or leave it out"
+            ) from None
         with client, client.get_executor(retries=RETRIES) as pool:
             yield pool

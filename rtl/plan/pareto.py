@@ -1,4 +1,4 @@
-"""What there is to choose from on a board: the machines that no other one beats in frame rate, LUTs, precision and memory traffic at once."""
+"""What there is to choose from on a board: machines that no other one beats in frame rate, LUTs, precision and memory traffic at once."""
 
 from __future__ import annotations
 

@@ -35,11 +35,16 @@ def summary(plan: Plan, planner: Planner, models: PredictedModels, *, model: str
         "parameters": None if chosen is None else parameters(chosen.config),
         "predicted": None if chosen is None else predicted(chosen, planner, models),
         "limit_fps": None if limit is None else limit.fps(planner.clock_mhz),
-        "limit": None if limit is None else {"bits": limit.config.bits, "parameters": parameters(limit.config)} | predicted(limit, planner, models),
+        "limit": None if limit is None else reached(limit),
         "predictions": plan.predictions,
         "source": SOURCE,
         "seconds": seconds,
     }
+
+
+def reached(machine: Machine) -> dict[str, Any]:
+    """A machine in short."""
+    return {"bits": machine.config.bits, "parameters": parameters(machine.config), "cycles_per_image": machine.cycles_per_image}
 
 
 def predicted(machine: Machine, planner: Planner, models: PredictedModels) -> dict[str, Any]:

@@ -52,7 +52,9 @@ def sweep(
         except BrokenExecutor:
             breaks = 0 if len(found) > before else breaks + 1
             if breaks == MOST_BREAKS:
-                raise RuntimeError(f"workers must live: they died {breaks} times over {', '.join(missing[:3])}; use fewer workers") from None
+                raise RuntimeError(
+                    f"workers must live: they died {breaks} times over {', '.join(missing[:3])}; use fewer workers"
+                ) from None
     tell(len(found), len(points))
     return {key: found[key] for key in points}
 

@@ -25,7 +25,7 @@ def configured(options: argparse.Namespace, technology: str) -> tuple[Any, dict,
     Raises
     ------
     InputError : options that do not go together, or a machine that cannot be
-    Infeasible : no machine reaches --fps
+    InfeasibleError : no machine reaches --fps
     """
     check(options)
     if options.fps is not None:
@@ -35,7 +35,13 @@ def configured(options: argparse.Namespace, technology: str) -> tuple[Any, dict,
         options.bits = config.bits
         return *_load(options), config
     options.bits = DEFAULT_BITS if options.bits is None else options.bits
-    return _efficientvit(options, technology) if is_efficientvit(options) else _deit(options, technology)
+    graph, metadata = _load(options)
+    return graph, metadata, machine_of(options, graph, technology)
+
+
+def machine_of(options: argparse.Namespace, graph: Any, technology: str) -> Any:
+    """The preset of a network, with --rows and --dsp-clock where given. Of the graph only shapes are read."""
+    return _efficientvit(options, graph, technology) if is_efficientvit(options) else _deit(options, graph, technology)
 
 
 def check(options: argparse.Namespace) -> None:
@@ -60,24 +66,22 @@ def _load(options: argparse.Namespace) -> tuple[Any, dict]:
     return load_graph_and_metadata(options.model, options.bits, options.checkpoint)
 
 
-def _deit(options: argparse.Namespace, technology: str) -> tuple[Any, dict, Any]:
+def _deit(options: argparse.Namespace, graph: Any, technology: str) -> Any:
     from rtl.attention_config import AttentionConfig
     from rtl.config import preset
     from rtl.flow.fit import with_rows
 
-    graph, metadata = _load(options)
     config = preset(graph.shape, technology=technology, strategy=options.strategy)
     if options.rows is not None:
         config = with_rows(config, options.rows)
     AttentionConfig.of(config)  # its laws, before anything is written
-    return graph, metadata, config
+    return config
 
 
-def _efficientvit(options: argparse.Namespace, technology: str) -> tuple[Any, dict, Any]:
+def _efficientvit(options: argparse.Namespace, graph: Any, technology: str) -> Any:
     from rtl.efficientvit.preset import preset
 
-    graph, metadata = _load(options)
-    return graph, metadata, preset(graph, rows=options.rows, technology=technology, dsp_clock=options.dsp_clock)
+    return preset(graph, rows=options.rows, technology=technology, dsp_clock=options.dsp_clock)
 
 
 def reference(options: argparse.Namespace) -> Callable[[Any, Any], Any]:

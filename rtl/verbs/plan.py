@@ -14,13 +14,15 @@ from typing import Any
 from rtl.errors import InputError
 
 
-class Infeasible(RuntimeError):
+class InfeasibleError(RuntimeError):
     """No machine reaches the frame rate; the text says what the limit is."""
 
 
 def add_to(verbs) -> None:
     parser = verbs.add_parser("plan", help="the highest precision, and the machine, that reach --fps")
-    parser.add_argument("--pareto", action="store_true", help="also write the front of frame rate, LUTs, precision and bandwidth, and plot it")
+    parser.add_argument(
+        "--pareto", action="store_true", help="also write the front of frame rate, LUTs, precision and bandwidth, and plot it"
+    )
     parser.set_defaults(run=run)
 
 
@@ -59,17 +61,17 @@ def answer(options: argparse.Namespace, say: Callable[[str], None]) -> dict[str,
 
 
 def planned_config(options: argparse.Namespace, technology: str) -> Any:
-    """The machine that --fps asks for. Raises Infeasible where there is none."""
+    """The machine that --fps asks for. Raises InfeasibleError where there is none."""
+    from rtl.efficientvit.preset import TECHNOLOGIES
     from rtl.flow import report
     from rtl.plan.summary import summary, too_fast
-    from rtl.efficientvit.preset import TECHNOLOGIES
 
     with report.status("planning") as say:
         planner = planner_of(options, say)
         plan = planner.plan(options.fps)
     if plan.chosen is None:
         told = summary(plan, planner, planner.models, model=options.model, fps=options.fps, seconds=0.0)
-        raise Infeasible(too_fast(told))
+        raise InfeasibleError(too_fast(told))
     config = plan.chosen.config
     return replace(config, technology=technology if isinstance(config.technology, str) else TECHNOLOGIES[technology])
 
@@ -102,7 +104,7 @@ def _pareto(options: argparse.Namespace, say: Callable[[str], None]) -> int:
     from rtl.plan.pareto import pareto, write
 
     planner = planner_of(options, say)
-    points = pareto(planner, say)
+    points = pareto(planner, planner.models, say)
     paths = write(points, planner, options.model, options.out)
     print("\n".join(str(path) for path in paths), file=sys.stderr)
     if options.json and options.fps is None:
