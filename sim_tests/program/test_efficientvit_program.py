@@ -136,7 +136,7 @@ def reads_of(task: Task, payload: dict[str, int]) -> list[tuple[str, int, int, b
     found = []
     for block, (memory, beats, field) in zip((task.weights, task.parameters), memories, strict=True):
         if block is not None:
-            found.append((memory, payload[field] * beats, block.words * beats, block.data))
+            found.append((memory, payload[field] * beats, block.words * beats, block.pack()))
     return found
 
 

@@ -123,4 +123,6 @@ class AttentionTasks:
 
 
 def _parameters(name: str, number: int, scale: Scale) -> Block:
-    return Block(f"{name} scale {number} parameters", pack.pack_parameters(pack.score_parameters(scale)), PAIRS)
+    return Block(
+        f"{name} scale {number} parameters", PAIRS, PAIRS * pack.PAIR_BYTES, lambda: pack.pack_parameters(pack.score_parameters(scale))
+    )

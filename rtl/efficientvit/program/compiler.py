@@ -15,6 +15,7 @@ from rtl.efficientvit.program.schedule import Schedule, schedule
 from rtl.efficientvit.program.tasks import Engine, Event, Task
 from rtl.efficientvit.program.transfers import Transfers
 from rtl.program.image import LOGIT_BYTES
+from rtl.program.memory import Outline, Window, WindowBuilder
 
 #: Cycles after the last task's end by which END is planned.
 END_CYCLES = 1000
@@ -49,30 +50,39 @@ def compile_graph(graph: EfficientVitGraph, config: EfficientVitMachine, *, imag
     ------
     InputError : the network does not fit the machine, or so many images do not fit a program
     """
-    return _Compiler(graph, config, schedule(expand(graph, config, images)), images).compile()
+    window = WindowBuilder()
+    compiler = _Compiler(graph, config, images, window)
+    instructions, pixels, logits = compiler.compile(), compiler.image_bytes, compiler.result_bytes
+    return CompiledProgram(
+        instructions=instructions, weights=window.image(), image_bytes=images * pixels, result_bytes=images * logits,
+        image_offsets=tuple(number * pixels for number in range(images)), result_offsets=tuple(number * logits for number in range(images)),
+        plan=compiler.plan,
+    )  # fmt: skip
+
+
+def outline(graph: EfficientVitGraph, config: EfficientVitMachine, images: int = 1) -> tuple[Instruction, ...]:
+    """The instructions of `compile_graph`, for plans: no constant is looked at or packed, so their places in the WEIGHTS window are not
+    those of the program. Raises InputError as that does."""
+    return _Compiler(graph, config, images, Outline()).compile()
 
 
 class _Compiler:
-    def __init__(self, graph: EfficientVitGraph, config: EfficientVitMachine, plan: Schedule, images: int):
-        self.plan, self.images = plan, images
+    def __init__(self, graph: EfficientVitGraph, config: EfficientVitMachine, images: int, window: Window):
+        self.plan, self.images = schedule(expand(graph, config, images)), images
         self.emitter = Emitter()
-        self.transfers = Transfers(config, plan, self.emitter)
-        self.index = {task: number for tasks in plan.order.values() for number, task in enumerate(tasks)}
+        self.transfers = Transfers(config, self.plan, self.emitter, window)
+        self.index = {task: number for tasks in self.plan.order.values() for number, task in enumerate(tasks)}
         self.layer_ends = self._layer_ends()
         image = graph.tensors["image"]
         self.image_bytes = image.height * image.width * image.channels
         self.result_bytes = -(-LOGIT_BYTES * config.classes // BEAT_BYTES) * BEAT_BYTES
 
-    def compile(self) -> CompiledProgram:
+    def compile(self) -> tuple[Instruction, ...]:
+        """In program order."""
         for task in sorted(self.index, key=lambda task: (self.plan.start[task], task.engine, self.index[task])):
             self._emit(task)
         self.emitter.emit(Engine.DMA, Opcode.END, {Counter.STORED: self.images}, {"status": 1}, self.plan.end + END_CYCLES, "end")
-        return CompiledProgram(
-            instructions=self.emitter.instructions(), weights=self.transfers.window.image(),
-            image_bytes=self.images * self.image_bytes, result_bytes=self.images * self.result_bytes,
-            image_offsets=tuple(number * self.image_bytes for number in range(self.images)),
-            result_offsets=tuple(number * self.result_bytes for number in range(self.images)), plan=self.plan,
-        )  # fmt: skip
+        return self.emitter.instructions()
 
     def _emit(self, task: Task) -> None:
         waits = self._waits(task)

@@ -10,10 +10,11 @@ from model.efficientvit.graph import Convolution, Requantizer, Tensor
 from rtl.efficientvit import depth_command
 from rtl.efficientvit.isa import HARDSWISH_BASE, PAIRS, WORD_CHANNELS, Opcode
 from rtl.efficientvit.program.layout import EMPTY
-from rtl.efficientvit.program.pack_depthwise import pack_parameters, pack_weights
+from rtl.efficientvit.program.pack_depthwise import BEAT_BYTES, WORD_BYTES, pack_parameters, pack_weights, weight_words
 from rtl.efficientvit.program.ring import Band, Ring
 from rtl.efficientvit.program.tasks import Block, Engine, Event, Task
 from rtl.efficientvit.program.workspace import Workspace
+from rtl.units.depthwise_parameters import QUARTERS
 
 #: Input lines that a DEPTH_LINES names.
 DEPTH_LINES = 7
@@ -96,22 +97,30 @@ class DepthwiseBand:
     def _blocks(self, source: Tensor) -> tuple[Block, Block]:
         """Weights and parameters."""
         workspace, depthwise, (first, words) = self.workspace, self.depthwise, self.band.tile
-        order = workspace.orders[depthwise.source][first * WORD_CHANNELS : (first + words) * WORD_CHANNELS]
-        if self._half:
-            order = order[:PAIRS]
-        channels = np.where(order == EMPTY, 0, order)
-        weight = np.where((order == EMPTY)[:, None, None, None], 0, depthwise.weight[channels])
+        channels = PAIRS if self._half else words * WORD_CHANNELS
         name = f"{depthwise.name} words {first}..{first + words - 1}"
 
-        def weights() -> Block:
-            packed = pack_weights(weight)
-            return Block(f"{name} weights", packed, len(packed) // 256)
+        def chosen() -> tuple[np.ndarray, np.ndarray]:
+            """Channels in the order of their places, and their weights; where a place is empty, any channel and no weight."""
+            order = workspace.orders[depthwise.source][first * WORD_CHANNELS :][:channels]
+            found = np.where(order == EMPTY, 0, order)
+            return found, np.where((order == EMPTY)[:, None, None, None], 0, depthwise.weight[found])
 
-        def parameters() -> Block:
-            packed = pack_parameters(_chosen(depthwise.requantizer, channels), weight, int(source.zero), workspace.config.bits)
-            return Block(f"{name} parameters", packed, len(packed) // 64)
+        def weights() -> bytes:
+            return pack_weights(chosen()[1])
 
-        return workspace.block((name, "weights"), weights), workspace.block((name, "parameters"), parameters)
+        def parameters() -> bytes:
+            found, weight = chosen()
+            return pack_parameters(_chosen(depthwise.requantizer, found), weight, int(source.zero), workspace.config.bits)
+
+        kept = weight_words(channels, depthwise.kernel)
+        return (
+            workspace.block((name, "weights"), lambda: Block(f"{name} weights", kept, kept * WORD_BYTES, weights)),
+            workspace.block(
+                (name, "parameters"),
+                lambda: Block(f"{name} parameters", channels // QUARTERS, channels * BEAT_BYTES, parameters),
+            ),
+        )
 
 
 def _chosen(requantizer: Requantizer, channels: np.ndarray) -> Requantizer:

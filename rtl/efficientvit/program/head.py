@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache, partial
+
 import numpy as np
 
 from model.efficientvit.graph import LOGITS, Convolution, LayerNorm, Pool
 from rtl.efficientvit.head_command import HeadKind
 from rtl.efficientvit.isa import WORD_CHANNELS, Opcode
 from rtl.efficientvit.program.layout import words_of
-from rtl.efficientvit.program.pack import BEAT_BYTES, SLICES
-from rtl.efficientvit.program.pack_head import norm_fields, pack_linear, pack_norm, pack_pool, pack_weights
+from rtl.efficientvit.program.pack import BEAT_BYTES, SLICES, WORD_BYTES
+from rtl.efficientvit.program.pack_head import linear_size, norm_fields, pack_linear, pack_norm, pack_pool, pack_weights
 from rtl.efficientvit.program.tasks import Block, Engine, Event, Task
 from rtl.efficientvit.program.workspace import Workspace
 
@@ -43,7 +46,7 @@ class HeadTasks:
     def pool(self, operator: Pool) -> None:
         """The averages of all steps since the last one."""
         source, target = self.graph.tensors[operator.source], self.graph.tensors[operator.target]
-        packed = pack_pool(operator.requantizer, source.pixels, int(source.zero))
+        packed = cache(partial(pack_pool, operator.requantizer, source.pixels, int(source.zero)))
         steps, self._pool_steps, self._pool_readers = self._pool_steps, [], []
         for first, words, block in self._pieces(operator.name, packed, source.channels):
             task = self._command(
@@ -56,44 +59,45 @@ class HeadTasks:
     def norm(self, operator: LayerNorm) -> None:
         source, target = self.graph.tensors[operator.source], self.graph.tensors[operator.target]
         fields = norm_fields(operator) | {"zero": target.zero, "low": target.limits.low}
-        for first, words, block in self._pieces(operator.name, pack_norm(operator), source.channels):
+        for first, words, block in self._pieces(operator.name, cache(partial(pack_norm, operator)), source.channels):
             cycles = 4 * WORD_CHANNELS * words + (8 * source.channels if first == 0 else 0)
             self._command(operator.name, cycles, block, kind=HeadKind.NORM, words=words, first=first, statistics=first == 0, **fields)
 
-    def _pieces(self, name: str, packed: bytes, channels: int) -> list[tuple[int, int, Block]]:
+    def _pieces(self, name: str, packed: Callable[[], bytes], channels: int) -> list[tuple[int, int, Block]]:
         """(first word, words, parameters) of codes, a beat per channel."""
         pieces = []
         for first in range(0, words_of(channels), CODE_WORDS):
             words = min(CODE_WORDS, words_of(channels) - first)
-            part = packed[BEAT_BYTES * WORD_CHANNELS * first : BEAT_BYTES * WORD_CHANNELS * (first + words)]
-            title = f"{name} words {first}..{first + words - 1} parameters"
-            block = self.workspace.block((title,), lambda part=part, title=title: Block(title, part, len(part) // BEAT_BYTES))
-            pieces.append((first, words, block))
+            beats = slice(WORD_CHANNELS * first, min(WORD_CHANNELS * (first + words), channels))
+            pieces.append((first, words, self._beats(f"{name} words {first}..{first + words - 1} parameters", beats, packed)))
         return pieces
+
+    def _beats(self, title: str, beats: slice, packed: Callable[[], bytes]) -> Block:
+        """Some of the beats that ``packed`` makes."""
+        count, part = beats.stop - beats.start, slice(BEAT_BYTES * beats.start, BEAT_BYTES * beats.stop)
+        return self.workspace.block((title,), lambda: Block(title, count, count * BEAT_BYTES, lambda: packed()[part]))
 
     def linear(self, operator: Convolution) -> None:
         """A fully connected layer; after the last one the logits are stored."""
         weight = operator.weight[:, :, 0, 0]
         source = self.graph.tensors[operator.source]
-        words, pairs = words_of(weight.shape[1]), -(-len(weight) // 2)
+        pairs, words = linear_size(*weight.shape)
         normed = any(isinstance(other, LayerNorm) and other.target == operator.source for other in self.graph.operators)
-        packed, beats = pack_weights(weight), pack_linear(operator.requantizer, weight, int(source.zero), self.graph.bits)
+        packed = cache(partial(pack_weights, weight))
+        beats = cache(partial(pack_linear, operator.requantizer, weight, int(source.zero), self.graph.bits))
         step = max(1, LINEAR_WORDS // words)
         logits = operator.target == LOGITS
         tasks = []
         for first in range(0, pairs, step):
             count = min(step, pairs - first)
             name = f"{operator.name} pairs {first}..{first + count - 1}"
-            part = packed[first * words : (first + count) * words].reshape(-1, SLICES, BEAT_BYTES)
-            parameters = self.workspace.block((name, "parameters"), lambda first=first, count=count, name=name: Block(
-                f"{name} parameters", beats[BEAT_BYTES * first : BEAT_BYTES * (first + count)], count))  # fmt: skip
+            parameters = self._beats(f"{name} parameters", slice(first, first + count), beats)
             task = self._command(
                 operator.name, round(words * count * UNHURRIED), parameters, kind=HeadKind.LINEAR, words=words, first=first, pairs=count,
                 norm_vector=normed, logits=logits,
             )  # fmt: skip
             task.payload["image"] = task.image % 2
-            task.weights = self.workspace.block((name, "weights"), lambda part=part, name=name: Block(
-                f"{name} weights", np.ascontiguousarray(part.transpose(1, 0, 2)).tobytes(), len(part)))  # fmt: skip
+            task.weights = self._weights(f"{name} weights", slice(first * words, (first + count) * words), packed)
             tasks.append(task)
         if logits:
             if len(self._stores) > 1:
@@ -101,3 +105,12 @@ class HeadTasks:
             store = self.workspace.add(Engine.DMA, Opcode.STORE, "logits", 300, items=len(weight), image=tasks[0].image % 2)
             store.after = {(task, Event.DONE) for task in tasks}
             self._stores.append(store)
+
+    def _weights(self, title: str, part: slice, packed: Callable[[], np.ndarray]) -> Block:
+        """Some words of those that ``packed`` makes, slice by slice."""
+        count = part.stop - part.start
+
+        def pack() -> bytes:
+            return np.ascontiguousarray(packed()[part].reshape(-1, SLICES, BEAT_BYTES).transpose(1, 0, 2)).tobytes()
+
+        return self.workspace.block((title,), lambda: Block(title, count, count * WORD_BYTES, pack))

@@ -13,6 +13,8 @@ from rtl.efficientvit.row_bus import Parameter
 BEAT_BYTES = 16
 SLICES = 4
 WORD_BYTES = SLICES * BEAT_BYTES
+#: Parameters of a pair of channels.
+PAIR_BYTES = 2 * BEAT_BYTES
 
 
 def pack_step_weights(matrix: np.ndarray, *, grouped: bool) -> bytes:

@@ -13,6 +13,20 @@ from rtl.units.depthwise_window import STEPS, TAPS, tap_place
 
 BEAT_BYTES = 16
 _CHANNELS = 16
+#: Of a word of weights.
+WORD_BYTES = WORD_BEATS * BEAT_BYTES
+
+
+def weight_words(channels: int, kernel: int) -> int:
+    """Words of a layer's weights.
+
+    Raises
+    ------
+    InputError : the engine has no such layer
+    """
+    if channels % _CHANNELS or kernel not in (3, 5):
+        raise InputError(f"a depthwise layer must have a multiple of 16 channels and kernel 3 or 5: {channels}, {kernel} has not; pad it")
+    return channels // _CHANNELS * (STEPS if kernel == 5 else 1)
 
 
 def pack_weights(weight: np.ndarray) -> bytes:
@@ -24,9 +38,7 @@ def pack_weights(weight: np.ndarray) -> bytes:
     2,048 channels of kernel 3: 128 words, 32 KiB. 1,536 of kernel 5: 288 words, 72 KiB. The memory holds 512.
     """
     channels, kernel = weight.shape[0], weight.shape[-1]
-    if channels % _CHANNELS or kernel not in (3, 5):
-        raise InputError(f"a depthwise layer must have a multiple of 16 channels and kernel 3 or 5: {weight.shape} has not; pad it")
-    steps = STEPS if kernel == 5 else 1
+    steps = weight_words(channels, kernel) // (channels // _CHANNELS)
     words = np.zeros((channels // _CHANNELS, steps, WORD_BEATS, _CHANNELS), dtype=np.int8)
     sweeps = weight.reshape(-1, _CHANNELS, kernel, kernel)
     for step in range(steps):

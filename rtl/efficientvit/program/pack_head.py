@@ -26,6 +26,18 @@ BEAT_BYTES = 16
 _LEAST_CHANNELS = 32
 
 
+def linear_size(outputs: int, inputs: int) -> tuple[int, int]:
+    """Pairs of outputs and words of the input of a fully connected layer.
+
+    Raises
+    ------
+    InputError : too many inputs
+    """
+    if inputs > CHANNELS:
+        raise InputError(f"a fully connected layer must have at most {CHANNELS} inputs: {inputs} is more; use a narrower network")
+    return -(-outputs // 2), -(-inputs // WORD_CHANNELS)
+
+
 def pack_weights(weight: np.ndarray) -> np.ndarray:
     """Weight words of a fully connected layer, (pairs * words, 64) int8: word i * words + w has the weights of output 2i for inputs
     32 w .. 32 w + 31, then those of output 2i + 1. Slice s of a word is its bytes 16 s .. 16 s + 15. Missing outputs and inputs weigh 0.
@@ -35,9 +47,8 @@ def pack_weights(weight: np.ndarray) -> np.ndarray:
     outputs, inputs = weight.shape
     if np.abs(weight.astype(np.int64)).max(initial=0) > integer.SIGNED8.high:
         raise InputError("weights must be -127..127: -128 is not; quantize again")
-    if inputs > CHANNELS:
-        raise InputError(f"a fully connected layer must have at most {CHANNELS} inputs: {inputs} is more; use a narrower network")
-    padded = np.zeros((-(-outputs // 2) * 2, -(-inputs // WORD_CHANNELS) * WORD_CHANNELS), dtype=np.int8)
+    count, words = linear_size(outputs, inputs)
+    padded = np.zeros((2 * count, words * WORD_CHANNELS), dtype=np.int8)
     padded[:outputs, :inputs] = weight
     pairs = padded.reshape(len(padded) // 2, 2, -1, WORD_CHANNELS)
     return pairs.transpose(0, 2, 1, 3).reshape(-1, 2 * WORD_CHANNELS)

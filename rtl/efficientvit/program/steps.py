@@ -25,6 +25,7 @@ def windows_name(convolution: Convolution) -> str:
 class Steps:
     def __init__(self, workspace: Workspace):
         self.workspace = workspace
+        self._matrices: dict[str, np.ndarray] = {}
 
     def weight_words(self, convolution: Convolution, outputs: int | None = None) -> int:
         """Of so many output words, or of all."""
@@ -83,16 +84,23 @@ class Steps:
         order = workspace.orders[convolution.target]
         name = f"{convolution.name} words {first}..{first + count - 1}"
 
-        def matrix() -> np.ndarray:
-            return weight_matrix(convolution, workspace.orders[convolution.source], order)
+        def weights() -> bytes:
+            matrix = self._matrix(convolution)
+            return pack.pack_step_weights(matrix[places, places] if grouped else matrix[places], grouped=grouped)
 
-        def weights() -> Block:
-            part = matrix()[places, places] if grouped else matrix()[places]
-            return Block(f"{name} weights", pack.pack_step_weights(part, grouped=grouped), pack.weight_words(part, grouped=grouped))
+        def parameters() -> bytes:
+            fields = pack.step_parameters(convolution, workspace.graph.tensors[convolution.source], self._matrix(convolution), order)
+            return pack.pack_parameters({key: values[places] for key, values in fields.items()})
 
-        def parameters() -> Block:
-            fields = pack.step_parameters(convolution, workspace.graph.tensors[convolution.source], matrix(), order)
-            part = {key: values[places] for key, values in fields.items()}
-            return Block(f"{name} parameters", pack.pack_parameters(part), count * PAIRS)
+        words, pairs = self.weight_words(convolution, count), count * PAIRS
+        return (
+            workspace.block((name, "weights"), lambda: Block(f"{name} weights", words, words * pack.WORD_BYTES, weights)),
+            workspace.block((name, "parameters"), lambda: Block(f"{name} parameters", pairs, pairs * pack.PAIR_BYTES, parameters)),
+        )
 
-        return workspace.block((name, "weights"), weights), workspace.block((name, "parameters"), parameters)
+    def _matrix(self, convolution: Convolution) -> np.ndarray:
+        """See `weight_matrix`; made once."""
+        if convolution.name not in self._matrices:
+            orders = self.workspace.orders
+            self._matrices[convolution.name] = weight_matrix(convolution, orders[convolution.source], orders[convolution.target])
+        return self._matrices[convolution.name]

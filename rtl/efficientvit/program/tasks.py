@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from rtl.efficientvit.isa import Opcode
@@ -35,11 +36,12 @@ class Event(enum.Enum):
 
 @dataclass(eq=False)
 class Block:
-    """A run of bytes that a task needs in one of the machine's memories, and how many of its words they are."""
+    """A run of bytes that a task needs in one of the machine's memories: ``words`` of its words, ``size`` bytes that ``pack`` makes."""
 
     name: str
-    data: bytes
     words: int
+    size: int
+    pack: Callable[[], bytes]
 
 
 @dataclass(eq=False)

@@ -9,10 +9,10 @@ from rtl.efficientvit.config import EfficientVitMachine
 from rtl.efficientvit.isa import HEAD_BUFFER, Counter, LoadTarget, Opcode
 from rtl.efficientvit.program.emitter import COUNTER_OF, Emitter
 from rtl.efficientvit.program.memories import CircularStore
-from rtl.efficientvit.program.pack import BEAT_BYTES
+from rtl.efficientvit.program.pack import BEAT_BYTES, SLICES
 from rtl.efficientvit.program.schedule import Schedule
 from rtl.efficientvit.program.tasks import Block, Engine, Task
-from rtl.program.memory import WindowBuilder
+from rtl.program.memory import Window
 
 #: Bytes per cycle that weights come at: what `schedule` leaves to be planned here.
 STREAM_BYTES = 56
@@ -53,11 +53,10 @@ HEAD_WEIGHTS = Filling(
 
 
 class Transfers:
-    """``window``: the bytes of all blocks."""
+    """``window``: where all blocks get their place."""
 
-    def __init__(self, config: EfficientVitMachine, plan: Schedule, emitter: Emitter):
-        self.window = WindowBuilder()
-        self._plan, self._emitter = plan, emitter
+    def __init__(self, config: EfficientVitMachine, plan: Schedule, emitter: Emitter, window: Window):
+        self._plan, self._emitter, self._window = plan, emitter, window
         self._stores = {
             WEIGHTS: CircularStore(config.weight_words),
             PARAMETERS: CircularStore(config.parameter_words),
@@ -93,7 +92,7 @@ class Transfers:
         assert block is not None
         address, fresh, over = self._stores[filling].place(block, use)
         if fresh:
-            fields = {"target": filling.target, "beats": len(block.data) // BEAT_BYTES, "address": address * filling.beats}
+            fields = {"target": filling.target, "beats": block.size // BEAT_BYTES, "address": address * filling.beats}
             self._transfer(filling, task, block, {filling.reader: over}, over, fields, LOAD_BYTES)
             waits[filling.post] = self._emitter.posted[filling.post]
         return address
@@ -103,7 +102,7 @@ class Transfers:
         address, fresh, over = self._stores[filling].place(block, use)
         if fresh:
             needs = {filling.reader: over, loaded: waits.pop(loaded, 0)}
-            fields = {"stride": len(block.data) // 4, "items": block.words, "address": address | filling.buffer}
+            fields = {"stride": block.size // SLICES, "items": block.words, "address": address | filling.buffer}
             self._transfer(filling, task, block, needs, over, fields, STREAM_BYTES)
             waits[filling.post] = self._emitter.posted[filling.post]
         return address
@@ -113,9 +112,9 @@ class Transfers:
     ) -> None:
         """Planned to begin as soon as its place (after ``over`` readers) and its port are free."""
         if block not in self._offsets:
-            self._offsets[block] = self.window.add(len(block.data), lambda: block.data)
+            self._offsets[block] = self._window.add(block.size, block.pack)
         begin = max(self._free_at[filling.queue], self._time_of(filling.reader, over))
-        self._free_at[filling.queue] = begin + len(block.data) / speed
+        self._free_at[filling.queue] = begin + block.size / speed
         start = min(begin, self._plan.start[task])
         fields = fields | {"offset": self._offsets[block]}
         self._emitter.emit(filling.queue, filling.opcode, needs, fields, start, block.name, filling.post)
