@@ -183,7 +183,12 @@ def _of_family(name: str, family: type[T], configs: dict[str, T]) -> T:
 def _from_file(name: str) -> Config:
     from model.model_file import read_model  # it needs this module
 
-    return read_model(Path(name))
+    config = read_model(Path(name))
+    if not isinstance(config, DeiTConfig | EfficientVitConfig):
+        raise InputError(
+            f"a float network must be of a family: {name} gives operators; use an integer graph or random:SEED"
+        )
+    return config
 
 
 N = TypeVar("N")

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from model import data, zoo
-from model.configs import config_of
 from model.efficientvit.interpreter import logits_of as efficientvit_logits_of
 from model.errors import InputError
 from model.graph import DeitGraph
 from model.interpreter import logits_of
+from model.model_file import network_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -77,7 +77,7 @@ def float_accuracy(model: str, metadata: Mapping[str, object], images: np.ndarra
 def evaluate(model: str, bits: int, source: str | None, dataset: str | None, count: int | None) -> dict[str, object]:
     """The printed keys and values; ``seconds`` is the time of the integer graph alone. No accuracies for images without labels."""
     graph, metadata = zoo.load_graph_and_metadata(model, bits, source)
-    config = config_of(model)
+    config = network_of(model)
     if count is not None and count < 1:
         raise InputError(f"images must be at least 1: {count} is not; leave it out for all of them")
     images, labels = data.load(dataset or ("fashion-mnist" if config.image_size == 28 else "photos"), "test", config, count)

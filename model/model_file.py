@@ -5,7 +5,16 @@
     depth = 5
     heads = 3
 
-What is left out is as in the config's defaults; ``name`` is the file's.
+What is left out is as in the config's defaults; ``name`` is the file's. Or operators of an EfficientViT's kind, one by one, in any order:
+
+    [[operator]]
+    name = "stem"
+    op = "convolution"         # or attention, pool, norm: see `model.efficientvit.operators`
+    source = "image"
+    outputs = 16
+    kernel = 3
+    stride = 2
+    hardswish = true
 """
 
 from __future__ import annotations
@@ -14,9 +23,10 @@ import dataclasses
 import re
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from model.configs import Config, DeiTConfig, EfficientVitConfig
+from model.configs import FILE_SUFFIX, Config, DeiTConfig, EfficientVitConfig, config_of
+from model.efficientvit.operators import OperatorsConfig, OperatorSpec
 from model.errors import InputError
 
 FAMILIES: dict[str, type[Config]] = {"deit": DeiTConfig, "efficientvit": EfficientVitConfig}
@@ -27,27 +37,63 @@ _LARGEST = 65_536
 _NAME = re.compile(r"\w[\w.-]*")
 
 
-def read_model(path: Path) -> Config:
+def network_of(name: str) -> Config | OperatorsConfig:
+    """By name or from a model file: a config of a family, or operators. What needs a family asks `model.configs.config_of`."""
+    return read_model(Path(name)) if name.endswith(FILE_SUFFIX) else config_of(name)
+
+
+def read_model(path: Path) -> Config | OperatorsConfig:
     """The config in a model file. Raises InputError where it is missing, not TOML, or says too little, too much or nonsense."""
     stated = _parsed(path)
+    stated.setdefault("name", path.stem)
+    if "operator" in stated:
+        operators = _operators(path, stated.pop("operator"))
+        return _made(path, OperatorsConfig, _fields(path, OperatorsConfig, stated, "a network of operators", {"operators": operators}))
     family = stated.pop("family", None)
     if not isinstance(family, str) or family not in FAMILIES:
-        raise _refused(path, f"family must be one of {', '.join(FAMILIES)}", f"{family!r} is not")
-    fields = {field.name: field for field in dataclasses.fields(FAMILIES[family])}
+        raise _refused(path, f"family must be one of {', '.join(FAMILIES)}, or [[operator]] tables given", f"{family!r} is not")
+    return _made(path, FAMILIES[family], _fields(path, FAMILIES[family], stated, f"a {family}"))
+
+
+def _operators(path: Path, tables: Any) -> tuple[OperatorSpec, ...]:
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        raise _refused(path, "operators must be [[operator]] tables", f"{type(tables).__name__} is something else")
+    specs = []
+    for number, table in enumerate(tables):
+        what = f"operator {table.get('name', number)}"
+        sources = table.pop("sources", None) or [table.pop("source", None)]
+        if not isinstance(sources, list) or not all(isinstance(source, str) for source in sources):
+            raise _refused(path, f"{what} must say source, or sources, by name", f"{sources!r} is something else")
+        depthwise = table.get("groups") == 0
+        fields = _fields(path, OperatorSpec, {key: value for key, value in table.items() if not (key == "groups" and depthwise)}, what,
+                         {"sources": tuple(sources)} | ({"groups": 0} if depthwise else {}))  # fmt: skip
+        specs.append(OperatorSpec(**fields))
+    return tuple(specs)
+
+
+def _fields(path: Path, kind: type, stated: dict[str, Any], what: str, given: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Arguments of a config: what is stated, checked by the types of its fields, beside what is ``given``."""
+    given = given or {}
+    fields = {field.name: field for field in dataclasses.fields(kind) if field.name not in given}
     for key in stated:
         if key not in fields:
-            raise _refused(path, f"a {family} may say {', '.join(fields)}", f"{key} is something else")
-    stated.setdefault("name", path.stem)
+            raise _refused(path, f"{what} may say {', '.join(fields)}", f"{key} is something else")
     for name, field in fields.items():
         if name not in stated and field.default is dataclasses.MISSING:
-            raise _refused(path, f"a {family} must say {name}", "it is missing")
-    values = {name: _value(path, name, value, str(fields[name].type)) for name, value in stated.items()}
+            raise _refused(path, f"{what} must say {name}", "it is missing")
+    return given | {name: _value(path, name, value, str(fields[name].type)) for name, value in stated.items()}
+
+
+M = TypeVar("M", DeiTConfig, EfficientVitConfig, OperatorsConfig)
+
+
+def _made(path: Path, kind: type[M], values: dict[str, Any]) -> M:
     try:
-        return _checked(path, FAMILIES[family](**values))
-    except InputError:
-        raise
+        config = kind(**values)
     except ValueError as error:  # of the config's own laws
         raise InputError(f"{error} (in {path})") from None
+    _check(path, config)
+    return config
 
 
 def _parsed(path: Path) -> dict[str, Any]:
@@ -68,6 +114,7 @@ def _value(path: Path, name: str, value: Any, kind: str) -> Any:
                 path, f"{name} must be a list of {'numbers' if wanted is float else 'whole numbers above 0'}", f"{value!r} is not"
             )
         return tuple(value)
+    kind = kind.removesuffix(" | None")
     if not _is(value, {"int": int, "float": float, "bool": bool, "str": str}[kind]):
         raise _refused(path, f"{name} must be {_TOLD[kind]}", f"{value!r} is not")
     return value
@@ -84,7 +131,7 @@ def _is(value: Any, kind: type) -> bool:
     return isinstance(value, kind)
 
 
-def _checked(path: Path, config: Config) -> Config:
+def _check(path: Path, config: Config | OperatorsConfig) -> None:
     """Laws that the machines would only tell later, in other words."""
     if not _NAME.fullmatch(config.name):
         raise _refused(path, "name must be letters, digits, _, - and .", f"{config.name!r} is not")
@@ -97,7 +144,6 @@ def _checked(path: Path, config: Config) -> Config:
             raise _refused(path, "heads must divide embed_dim", f"{config.heads} does not divide {config.embed_dim}")
         if config.image_size % config.patch_size:
             raise _refused(path, "patch_size must divide image_size", f"{config.patch_size} does not divide {config.image_size}")
-    return config
 
 
 def _refused(path: Path, rule: str, found: str) -> InputError:

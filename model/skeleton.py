@@ -23,6 +23,7 @@ from model.efficientvit.graph import (
     Shortcut,
 )
 from model.efficientvit.integer import HARDSWISH_FRACTIONS
+from model.efficientvit.operators import OperatorsConfig
 from model.efficientvit.walk import Stage, efficientvit_graph
 from model.graph import DeitGraph, DeitShape, Linear, Norm
 from model.integer import REQUANTIZE_SHIFTS
@@ -92,7 +93,7 @@ class _EfficientVit:
         """Nothing is computed."""
 
 
-def skeleton(config: Config, bits: int) -> DeitGraph | EfficientVitGraph:
+def skeleton(config: Config | OperatorsConfig, bits: int) -> DeitGraph | EfficientVitGraph:
     """The integer graph of ``config`` with ``bits``-wide activations, without its constants: for planning only.
 
     Raises

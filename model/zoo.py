@@ -9,6 +9,7 @@ from model.configs import CONFIGS, EFFICIENTVIT_CONFIGS, EFFICIENTVIT_WEIGHT_BIT
 from model.efficientvit import checkpoint as efficientvit_checkpoint
 from model.efficientvit import random_graph as efficientvit_random_graph
 from model.efficientvit.graph import EfficientVitGraph
+from model.efficientvit.operators import OperatorsConfig
 from model.errors import InputError
 from model.graph import DeitGraph, DeitShape
 
@@ -29,7 +30,7 @@ def shipped_path(model: str, bits: int) -> Path:
     return CHECKPOINTS / f"{model}_w{1 if model in CONFIGS else EFFICIENTVIT_WEIGHT_BITS}a{bits}.npz"
 
 
-def _random(config: Config, bits: int, seed: str) -> Graph:
+def _random(config: Config | OperatorsConfig, bits: int, seed: str) -> Graph:
     if not seed.isdecimal():
         raise InputError(f"random:SEED needs a whole number: {seed!r} is not; try random:0")
     if isinstance(config, DeiTConfig):
@@ -42,7 +43,7 @@ def _same(a: str, b: str) -> bool:
     return a.removesuffix("_r224") == b.removesuffix("_r224")
 
 
-def _stored(config: Config, bits: int, path: str) -> tuple[Graph, dict]:
+def _stored(config: Config | OperatorsConfig, bits: int, path: str) -> tuple[Graph, dict]:
     """Of an integer graph's file."""
     if isinstance(config, DeiTConfig):
         graph, metadata = checkpoint.load_graph(path)

@@ -29,6 +29,7 @@ from model.efficientvit.graph import (
     Scale,
     Shortcut,
 )
+from model.efficientvit.operators import OperatorsConfig
 from model.efficientvit.walk import GATED_HIGH, GATED_LOW, Stage, efficientvit_graph
 from model.integer import choose_multiplier
 
@@ -163,7 +164,9 @@ class _Random:
         )  # fmt: skip
 
 
-def random_graph(config: EfficientVitConfig, bits: int, seed: int, weight_bits: int = 8, divisor: str = "log2") -> EfficientVitGraph:
+def random_graph(
+    config: EfficientVitConfig | OperatorsConfig, bits: int, seed: int, weight_bits: int = 8, divisor: str = "log2"
+) -> EfficientVitGraph:
     """``divisor``: see `Divisor`."""
     constants = _Random(bits, divisor, np.random.default_rng(seed))
     return check_graph(efficientvit_graph(config, bits, weight_bits, constants))

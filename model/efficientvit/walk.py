@@ -22,6 +22,7 @@ from model.efficientvit.graph import (
     Scale,
     Tensor,
 )
+from model.efficientvit.operators import OperatorsConfig
 from model.integer import Saturation, unsigned
 
 #: Where Hardswish's results lie nearly always, where its argument deviates by 1.5: below and above 0.
@@ -62,7 +63,7 @@ class Constants(Protocol):
 class Walk:
     """The graph so far."""
 
-    config: EfficientVitConfig
+    config: EfficientVitConfig | OperatorsConfig
     bits: int
     weight_bits: int
     constants: Constants
@@ -150,10 +151,35 @@ class Walk:
         return self.convolution(f"{name}.proj", x, width, shortcut=source)
 
 
-def efficientvit_graph(config: EfficientVitConfig, bits: int, weight_bits: int, constants: Constants) -> EfficientVitGraph:
+def efficientvit_graph(
+    config: EfficientVitConfig | OperatorsConfig, bits: int, weight_bits: int, constants: Constants
+) -> EfficientVitGraph:
     """The network of ``config``, in which everything that is no dimension comes from ``constants``."""
     walk = Walk(config, bits, weight_bits, constants)
     walk.image()
+    if isinstance(config, OperatorsConfig):
+        _given(walk, config)
+    else:
+        _b_series(walk, config)
+    return walk.graph()
+
+
+def _given(walk: Walk, config: OperatorsConfig) -> None:
+    for spec in config.ordered():
+        source = spec.sources[0]
+        if spec.op == "convolution":
+            channels = walk.tensors[source].channels
+            walk.convolution(
+                spec.name, source, spec.outputs or channels, kernel=spec.kernel, stride=spec.stride, groups=spec.groups or channels,
+                hardswish=spec.hardswish, shortcut=spec.shortcut, operand=config.attends(spec.name), wide=config.wide(spec.name),
+            )  # fmt: skip
+        elif spec.op == "attention":
+            walk.attention(spec.name, spec.sources)
+        else:
+            (walk.pool if spec.op == "pool" else walk.norm)(spec.name, source)
+
+
+def _b_series(walk: Walk, config: EfficientVitConfig) -> None:
     x = walk.convolution("stem.in_conv", IMAGE, config.widths[0], kernel=3, stride=2, hardswish=True)
     for index in range(config.depths[0]):
         x = walk.separable(f"stem.res{index}.main", x, config.widths[0])
@@ -169,4 +195,3 @@ def efficientvit_graph(config: EfficientVitConfig, bits: int, weight_bits: int, 
     x = walk.pool("head.global_pool", walk.convolution("head.in_conv", x, config.head_widths[0], hardswish=True))
     x = walk.norm("head.classifier.1", walk.convolution("head.classifier.0", x, config.head_widths[1], wide=True))
     walk.convolution(LOGITS, x, config.classes, wide=True)
-    return walk.graph()

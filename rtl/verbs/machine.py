@@ -14,9 +14,10 @@ DEFAULT_BITS = 8
 
 
 def is_efficientvit(options: argparse.Namespace) -> bool:
-    from model.configs import EfficientVitConfig, config_of
+    from model.configs import DeiTConfig
+    from model.model_file import network_of
 
-    return isinstance(config_of(options.model), EfficientVitConfig)
+    return not isinstance(network_of(options.model), DeiTConfig)
 
 
 def configured(options: argparse.Namespace, technology: str) -> tuple[Any, dict, Any]:

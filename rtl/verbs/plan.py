@@ -79,7 +79,7 @@ def planned_config(options: argparse.Namespace, technology: str) -> Any:
 def planner_of(options: argparse.Namespace, say: Callable[[str], None]):
     """The planner of these options: the network's shapes, the family's space, the board, the memory behind it."""
     from boards import platform
-    from model.configs import config_of
+    from model.model_file import network_of
     from model.skeleton import skeleton
     from rtl.plan.models import PredictedModels
     from rtl.plan.planner import Planner
@@ -87,7 +87,7 @@ def planner_of(options: argparse.Namespace, say: Callable[[str], None]):
     from rtl.verbs.machine import check, is_efficientvit, memory_of
 
     check(options)
-    network = cache(lambda bits: skeleton(config_of(options.model), bits))
+    network = cache(lambda bits: skeleton(network_of(options.model), bits))
     board, memory = platform(options.board), memory_of(options)
     precisions = None if options.bits is None else (options.bits,)
     if is_efficientvit(options):

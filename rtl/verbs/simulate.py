@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
 def _simulated(options: argparse.Namespace):
     """(config, memory, labels, result, path of the Verilog)."""
     from model import data
-    from model.configs import config_of
+    from model.model_file import network_of
     from rtl.flow import report
     from rtl.flow.simulate import programs, save_verilog, simulate
     from rtl.verbs.machine import configured, memory_of, reference
@@ -47,7 +47,7 @@ def _simulated(options: argparse.Namespace):
     if options.images < 1:
         raise InputError(f"--images must be at least 1: {options.images} is not; use 8")
     memory, waves, interpret = memory_of(options), _waves(options), reference(options)
-    shape = config_of(options.model)
+    shape = network_of(options.model)
     if options.source is None:
         options.source = "fashion-mnist" if shape.channels == 1 else "photos"
     images, labels = data.load(options.source, "test", shape)

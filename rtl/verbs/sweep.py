@@ -70,9 +70,9 @@ def run(options: argparse.Namespace) -> int:
 
 def points_of(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """What is measured, by a key that changes with everything that the result depends on, the sources of popvit included."""
-    from model.configs import config_of
+    from model.model_file import network_of
 
-    config_of(options.model)
+    network_of(options.model)
     sources = _sources()
     points = {}
     for bits, rows in product(options.precisions, options.row_counts or [None]):
@@ -99,14 +99,14 @@ def predicted(point: Mapping[str, Any]) -> dict[str, Any]:
     """Cycles and resources by the planner's models."""
     from functools import cache
 
-    from model.configs import config_of
+    from model.model_file import network_of
     from model.skeleton import skeleton
     from rtl.plan.models import PredictedModels
     from rtl.plan.summary import RESOURCES
     from rtl.verbs.machine import machine_of, memory_of
 
     options = _options(point)
-    network = cache(lambda bits: skeleton(config_of(options.model), bits))
+    network = cache(lambda bits: skeleton(network_of(options.model), bits))
     models = PredictedModels(network=network, memory=memory_of(options))
     config = machine_of(options, network(options.bits), "generic")
     cycles, cost = models.program(config).cycles_per_image, models.resources(config)
@@ -119,14 +119,14 @@ def predicted(point: Mapping[str, Any]) -> dict[str, Any]:
 
 def synthesised(point: Mapping[str, Any]) -> dict[str, Any]:
     """Resources by yosys, of the whole machine."""
-    from model.configs import config_of
+    from model.model_file import network_of
     from model.skeleton import skeleton
     from rtl.flow.build import estimate_machine
     from rtl.plan.summary import RESOURCES
     from rtl.verbs.machine import machine_of
 
     options = _options(point)
-    config = machine_of(options, skeleton(config_of(options.model), options.bits), "ultrascale")
+    config = machine_of(options, skeleton(network_of(options.model), options.bits), "ultrascale")
     total = estimate_machine(config)["total"]
     return {"resources": {name: getattr(total, name) for name in RESOURCES}}
 
