@@ -109,9 +109,9 @@ def _write(
     with ThreadPoolExecutor(2) as pool:
         for name, (component, count) in design.separate.items():
             texts[name], counts[name] = to_rtlil(component, name), count
-            estimates[name] = pool.submit(estimate, texts[name], name, black_boxes=_instantiated(texts[name], texts))
+            estimates[name] = pool.submit(estimate, texts[name], name, black_boxes=instantiated(texts[name], texts))
         texts[TOP_MODULE], counts[TOP_MODULE] = to_rtlil(design.accelerator, TOP_MODULE), 1
-        boxes = _instantiated(texts[TOP_MODULE], texts)
+        boxes = instantiated(texts[TOP_MODULE], texts)
         estimates[TOP_MODULE] = pool.submit(estimate, texts[TOP_MODULE], TOP_MODULE, black_boxes=boxes)
         for name, text in texts.items():
             (verilog / f"{name}.v").write_text(verilog_of(text, name), encoding="utf-8")
@@ -144,7 +144,7 @@ def _write(
     return resources, counts
 
 
-def _instantiated(text: str, modules: Mapping[str, str]) -> dict[str, str]:
+def instantiated(text: str, modules: Mapping[str, str]) -> dict[str, str]:
     """Those of the modules, RTLIL by name, that the RTLIL ``text`` has cells of."""
     return {name: module for name, module in modules.items() if f"  cell \\{name} " in text}
 
