@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from model import checkpoint, random_graph
-from model.configs import CONFIGS, EFFICIENTVIT_CONFIGS, EFFICIENTVIT_WEIGHT_BITS, Config, DeiTConfig, check_bits, config_of, deit_config_of
+from model.configs import CONFIGS, EFFICIENTVIT_CONFIGS, EFFICIENTVIT_WEIGHT_BITS, Config, DeiTConfig, check_bits, deit_config_of
 from model.efficientvit import checkpoint as efficientvit_checkpoint
 from model.efficientvit import random_graph as efficientvit_random_graph
 from model.efficientvit.graph import EfficientVitGraph
 from model.efficientvit.operators import OperatorsConfig
 from model.errors import InputError
 from model.graph import DeitGraph, DeitShape
+from model.model_file import network_of
 
 MODELS = (*CONFIGS, *EFFICIENTVIT_CONFIGS)
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
@@ -62,7 +63,7 @@ def load_graph_and_metadata(model: str, bits: int, source: str | None = None) ->
     A path is an integer graph (.npz), or a float network (``FLOAT_SUFFIXES``), which is converted: see ``model.quant.convert``.
     bits : of activations; weights have 1 bit (DeiT) or 8 (EfficientViT), a stored EfficientViT its own
     """
-    config = config_of(model)
+    config = network_of(model)
     check_bits(config, bits)
     if source is None:
         shipped = shipped_path(model, bits)

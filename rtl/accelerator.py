@@ -60,7 +60,7 @@ def separate_modules(config: AcceleratorConfig) -> dict[str, tuple[wiring.Compon
     """The modules that the accelerator instantiates by name, and how often."""
     attention = AttentionConfig.of(config)
     banks = {
-        _bank_module(attention, rows): (
+        bank_module(attention, rows): (
             Shell(KeyValueBank(attention, rows), bank_members(attention, rows)),
             attention.group_rows.count(rows),
         )
@@ -73,13 +73,13 @@ def separate_modules(config: AcceleratorConfig) -> dict[str, tuple[wiring.Compon
     }
 
 
-def _bank_module(config: AttentionConfig, rows: int) -> str:
+def bank_module(config: AttentionConfig, rows: int) -> str:
     """A last group of fewer rows has a module of its own."""
     return BANK_MODULE if rows == config.lanes else f"{BANK_MODULE}_{rows}"
 
 
 def _separate_bank(config: AttentionConfig, rows: int) -> SeparateModule:
-    return SeparateModule(_bank_module(config, rows), bank_members(config, rows))
+    return SeparateModule(bank_module(config, rows), bank_members(config, rows))
 
 
 class Accelerator(wiring.Component):

@@ -7,9 +7,11 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
+from model.integer import RESIDUAL_BITS, RSQRT_BITS
 from rtl.attention_bus import attention_bus
 from rtl.attention_config import AttentionConfig
 from rtl.config import AcceleratorConfig
+from rtl.cost import Cost
 from rtl.row_bus import (
     LANES,
     LoadBus,
@@ -19,10 +21,16 @@ from rtl.row_bus import (
     activation_address_bits,
     residual_address_bits,
     row_bus,
+    statistics_token_bits,
 )
 from rtl.row_units import RowUnits
-from rtl.units.attention import Attention
+from rtl.tech.dsp48e2 import ADDER_CHOICES
+from rtl.tech.memory_cost import block_memory, lut_memory, multiplexer_luts
+from rtl.units.attention import Attention, attention_cost
+from rtl.units.layernorm_statistics import MEAN2_BITS
+from rtl.units.lookup import ENTRIES, SETS
 from rtl.units.token_memory import TokenMemory
+from rtl.units.xnor_matmul import STRATEGIES
 
 #: What the linear path finishes in this cycle. ``value``: from the requantizer, what collectors take. `finished` makes of it what is
 #: written to a memory; no row spends a multiplexer on that.
@@ -223,3 +231,32 @@ class Row(wiring.Component):
             self.result.table.eq(write.table_enable),
             self.result.looked_up.eq(table.o.payload),
         ]
+
+
+def row_cost(config: AcceleratorConfig) -> Cost:
+    """Of a `Row`, in UltraScale+ technology.
+
+    Slices: one per attention lane, two that scale in the attention; Horner and the requantizer have one each, LayerNorm's statistics and
+    its application two each. Block memories: residuals per pass, activations per image, K-tiles where there are any, scores, the table.
+    LUTs: tables and tree (`rtl.arith.lut_table`) and the attention's operand memory are most of them. Flip-flops: the buses' registers.
+    """
+    units, attention = RowUnits(config), AttentionConfig.of(config)
+    accumulate, tokens = units.accumulate, 1 << statistics_token_bits(config)
+    partials = block_memory(accumulate.partial_shape.width, 1 << accumulate.address_bits) if accumulate.largest else Cost()
+    memories = (
+        config.passes * block_memory(RESIDUAL_BITS, 1 << residual_address_bits(config))
+        + config.images * block_memory(8, 1 << activation_address_bits(config))
+        + block_memory(8, SETS * ENTRIES)
+        + lut_memory(MEAN2_BITS, tokens)
+        + lut_memory(RSQRT_BITS, tokens)
+    )
+    chosen = 2 * RESIDUAL_BITS * multiplexer_luts(config.passes) if config.passes > ADDER_CHOICES else 0
+    own = Cost(
+        dsp=6,
+        lut=chosen,
+        ff=row_bus(config).size + attention_bus(attention).size + LoadBus.size,
+        priced_lut={"": 1, "bits": config.bits, "two images": config.images - 1},
+        priced_ff={"": 1, "bits": config.bits},
+    )
+    strategy = STRATEGIES[config.strategy]()
+    return strategy.cost(config.inputs, config.bits) + attention_cost(attention) + partials + memories + own

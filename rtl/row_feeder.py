@@ -10,9 +10,21 @@ from amaranth.utils import ceil_log2
 
 from model.integer import BIAS_BITS, MULTIPLIER_BITS
 from rtl.config import AcceleratorConfig
+from rtl.cost import Cost
 from rtl.program.isa import Mask
-from rtl.row_bus import ComputeCommand, FillCommand, RowTiming, TokenAddress, WriteKind, row_bus, statistics_token_bits
+from rtl.row_bus import (
+    ComputeCommand,
+    FillCommand,
+    RowTiming,
+    TokenAddress,
+    WriteKind,
+    activation_address_bits,
+    residual_address_bits,
+    row_bus,
+    statistics_token_bits,
+)
 from rtl.row_units import RowUnits
+from rtl.tech.memory_cost import block_memory
 from rtl.token_ports import FIELDS, TokenPorts, client_members
 from rtl.units.layernorm_sequence import StatisticsSequence
 
@@ -194,3 +206,14 @@ class RowFeeder(wiring.Component):
         read = memory.read_port(domain="sync")
         m.d.comb += read.en.eq(1)
         return read
+
+
+def feeder_cost(config: AcceleratorConfig) -> Cost:
+    """Of a `RowFeeder`: weights, parameters and norms in block memories, the choice between their chunks, and delays, which hardly vary."""
+    memories = (
+        config.weight_ports * block_memory(config.slice_inputs, config.weight_words)
+        + block_memory(Parameter.size, config.weight_words)
+        + block_memory(NormPair.size, 4 * config.shape.embed_dim)
+    )
+    varying = {"": 1, "address bits": residual_address_bits(config) + activation_address_bits(config), "passes": config.passes}
+    return memories + Cost(priced_lut=varying, priced_ff=varying)

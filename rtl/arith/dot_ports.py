@@ -8,6 +8,7 @@ from amaranth.hdl import Module, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from rtl.cost import Cost
 from rtl.shapes import activation_beat, dot_shape, total_maximum, total_shape, unsigned_for, weight_beat, wrap
 
 
@@ -34,6 +35,9 @@ class Strategy(Protocol):
 
     def fill_lead(self, inputs: int, bits: int) -> int:
         """Cycles from an activation beat to the first weight beat that surely sees it."""
+
+    def cost(self, inputs: int, bits: int) -> Cost:
+        """In UltraScale+ technology."""
 
     def datapath(self, inputs: int, bits: int) -> wiring.Component:
         """A component with `dot_members`."""

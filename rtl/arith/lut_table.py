@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cache
 
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
@@ -10,9 +11,11 @@ from amaranth.lib import wiring
 from rtl.arith.chunk_collector import ChunkCollector
 from rtl.arith.dot_ports import delayed, dot_members, subtract
 from rtl.arith.table_writer import TableWriter
-from rtl.arith.ternary_tree import TernaryTree, tree_levels
-from rtl.shapes import ENTRIES, GROUP, table_maximum, total_shape
+from rtl.arith.ternary_tree import TernaryTree, tree_cost, tree_levels
+from rtl.cost import Cost
+from rtl.shapes import CHUNK, ENTRIES, GROUP, table_maximum, table_shape, total_shape
 from rtl.tech.generic import Generic
+from rtl.tech.table_layout import RAM_LUTS, TableLayout
 from rtl.tech.technology import Technology
 
 
@@ -118,5 +121,24 @@ class LutTable:
     def fill_lead(self, inputs: int, bits: int) -> int:
         return 4 + ENTRIES
 
+    def cost(self, inputs: int, bits: int) -> Cost:
+        """Tables, generators and tree, exactly; what is left grows with the bits of the running total."""
+        return _cost(inputs, bits)
+
     def datapath(self, inputs: int, bits: int) -> LutTableDatapath:
         return LutTableDatapath(inputs=inputs, bits=bits, technology=self.technology)
+
+
+@cache
+def _cost(inputs: int, bits: int) -> Cost:
+    layout, entry = TableLayout.smallest(inputs, bits), table_shape(bits).width
+    memory, generators, pair = RAM_LUTS * len(layout.rams), len(layout.lanes), bits + 1
+    total = total_shape(inputs, bits).width
+    own = Cost(
+        lutram=memory,
+        lut=memory + generators * (2 * pair + entry),
+        ff=layout.groups * entry + generators * (2 * pair + entry + GROUP * bits) + CHUNK * bits + 2 * layout.chunks,
+        priced_lut={"total bits": total},
+        priced_ff={"total bits": total},
+    )
+    return own + tree_cost(layout.groups, table_maximum(bits))

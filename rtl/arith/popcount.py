@@ -23,8 +23,9 @@ from amaranth.lib.wiring import In, Out
 
 from rtl.arith.chunk_collector import ChunkCollector
 from rtl.arith.dot_ports import delayed, dot_members, subtract
-from rtl.arith.ternary_tree import registered_sum, tree_levels
-from rtl.shapes import CHUNK, activation_maximum, ceil_div, unsigned_for, wrap
+from rtl.arith.ternary_tree import registered_sum, tree_cost, tree_cost_of, tree_levels
+from rtl.cost import Cost
+from rtl.shapes import CHUNK, activation_maximum, ceil_div, total_shape, unsigned_for, wrap
 from rtl.tech.generic import Generic
 from rtl.tech.technology import Technology
 
@@ -170,6 +171,19 @@ class Popcount:
 
     def fill_lead(self, inputs: int, bits: int) -> int:
         return 2
+
+    def cost(self, inputs: int, bits: int) -> Cost:
+        """Trees and adders exactly; per plane and input, what matches and counts it, and per input, what counts the weights' ones."""
+        leaves, both = ceil_div(inputs, LEAF), unsigned_for(2 * inputs).width
+        counter = tree_cost(leaves, LEAF) + Cost(ff=3 * leaves)
+        planes = tree_cost_of([2 * inputs << plane for plane in range(bits)])
+        own = Cost(
+            lut=bits * both,
+            ff=2 * bits * inputs + bits * both + CHUNK * bits + inputs // CHUNK,
+            priced_lut={"plane inputs": bits * inputs, "inputs": inputs, "total bits": total_shape(inputs, bits).width},
+            priced_ff={"total bits": total_shape(inputs, bits).width},
+        )
+        return (bits + 1) * counter + planes + own
 
     def datapath(self, inputs: int, bits: int) -> PopcountDatapath:
         return PopcountDatapath(inputs=inputs, bits=bits, technology=self.technology)

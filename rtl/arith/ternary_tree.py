@@ -6,6 +6,7 @@ from amaranth.hdl import Module, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from rtl.cost import Cost
 from rtl.shapes import ceil_div, unsigned_for
 from rtl.tech.technology import Technology
 
@@ -16,6 +17,23 @@ def tree_levels(operands: int) -> int:
     while operands > 1:
         operands, levels = ceil_div(operands, 3), levels + 1
     return levels
+
+
+def tree_cost(operands: int, maximum: int) -> Cost:
+    """Of `registered_sum`: a LUT and a register per bit of a sum, a register per bit of what is passed on."""
+    return tree_cost_of([maximum] * operands)
+
+
+def tree_cost_of(bounds: list[int]) -> Cost:
+    """The same of operands of different bounds."""
+    lut = ff = 0
+    while len(bounds) > 1:
+        triples = [bounds[index : index + 3] for index in range(0, len(bounds), 3)]
+        bounds = [sum(triple) for triple in triples]
+        widths = [bound.bit_length() for bound in bounds]
+        lut += sum(width for width, triple in zip(widths, triples, strict=True) if len(triple) > 1)
+        ff += sum(widths)
+    return Cost(lut=lut, ff=ff)
 
 
 class TernaryTree(wiring.Component):

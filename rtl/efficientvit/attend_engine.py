@@ -6,12 +6,17 @@ from amaranth.hdl import Cat, Module
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from rtl.cost import Cost
 from rtl.efficientvit import key_value_memory
 from rtl.efficientvit.attend_command import AttendConfig, command_layout
 from rtl.efficientvit.attend_drain import AttendDrain
 from rtl.efficientvit.attend_feeder import AttendFeeder
-from rtl.efficientvit.key_value_memory import PixelMemory
-from rtl.efficientvit.state_memory import StateMemory, WordLayout
+from rtl.efficientvit.key_value_memory import BANKS, PixelMemory
+from rtl.efficientvit.state_memory import CHUNK, WORD_BITS, StateMemory, WordLayout
+from rtl.shapes import ceil_div
+from rtl.tech.lut_arithmetic import LutMultiplyAdd
+from rtl.tech.memory_cost import block_memory, lut_memory
+from rtl.units.outer_product import PRODUCTS, READ
 from rtl.units.protocol import delay
 
 __all__ = ["AttendConfig", "AttendEngine"]
@@ -93,3 +98,25 @@ class AttendEngine(wiring.Component):
             self.word.eq(state.word),
         ]
         return m
+
+
+def attend_cost(config: AttendConfig) -> Cost:
+    """Of an `AttendEngine` with multipliers of LUTs: the sums and their multipliers, keys and values of pixels, states.
+
+    Four slices requantize. A sum has two memories, an adder, and a product of ``row_bits``; four sums are chosen, four to a LUT.
+    """
+    core, words = config.attention, config.key_value.word_bits
+    product, slots = LutMultiplyAdd(core.technology, sum_bits=core.bits, b_bits=core.key_bits), core.key_parts * core.value_parts
+    choices, level = 0, (core.values + 1) * (core.keys // READ)
+    while level > 1:
+        level = ceil_div(level, 4)
+        choices += level
+    sums = 2 * lut_memory(PRODUCTS * core.sum_bits, slots) + 2 * lut_memory(core.keys * core.total_bits, slots)
+    memories = BANKS * block_memory(words, config.key_value_depth) + block_memory(WORD_BITS, config.state_depth, granularity=8 * CHUNK)
+    own = Cost(
+        dsp=READ,
+        lut=PRODUCTS * (core.sum_bits + sum(product.row_bits)) + core.values * (2 * core.bits + 2) + READ * choices * core.sum_bits,
+        priced_lut={"": 1, "bits": core.bits},
+        priced_ff={"": 1, "bits": core.bits, "product bits": PRODUCTS * sum(product.row_bits)},
+    )
+    return own + sums + memories

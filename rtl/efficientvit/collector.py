@@ -6,6 +6,7 @@ from amaranth import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from rtl.cost import Cost
 from rtl.efficientvit.array_sequencer import Emission
 from rtl.efficientvit.config import BUSES, EfficientVitMachine
 from rtl.efficientvit.isa import WORD_CHANNELS
@@ -228,3 +229,12 @@ class Collector(wiring.Component):
                 write.address.eq(base + skip),
                 write.data.eq(word),
             ]
+
+
+def collector_cost(config: EfficientVitMachine) -> Cost:
+    """Of a `Collector`: words are registers; what waits for the last row of a bus does so longer with more rows."""
+    return Cost(
+        ff=2 * BUSES * config.word_bits + BUSES * config.word_bits // 4,
+        priced_lut={"": 1, "rows": config.rows},
+        priced_ff={"": 1, "rows": config.rows, "bits": config.bits},
+    )

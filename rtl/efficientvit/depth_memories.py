@@ -5,9 +5,11 @@ from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from rtl.cost import Cost
 from rtl.efficientvit.depth_columns import FETCH
 from rtl.efficientvit.depth_command import ADDRESS
 from rtl.efficientvit.expansion_ring import HALF
+from rtl.tech.memory_cost import block_memory
 from rtl.units.depthwise_conv import PLACES
 from rtl.units.depthwise_parameters import CHANNEL_PARAMETERS, parameter_word
 from rtl.units.depthwise_window import TAPS
@@ -101,3 +103,9 @@ class ParameterMemory(wiring.Component):
             self.o.quarter.eq(delay(m, self.fetch.quarter, _LATENCY, name="quarter")),
         ]
         return m
+
+
+def depth_cost(bits: int) -> Cost:
+    """Of a `DepthEngine` without its channels: the memories of weights and parameters; the window's registers and choices by ``bits``."""
+    memories = TAPS * block_memory(128, 1 << ADDRESS) + block_memory(parameter_word(HALF)["word"].width, 1 << ADDRESS)
+    return memories + Cost(priced_lut={"": 1, "bits": bits}, priced_ff={"": 1, "bits": bits})

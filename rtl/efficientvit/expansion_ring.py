@@ -7,8 +7,11 @@ from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import bits_for
 
+from rtl.cost import Cost
 from rtl.efficientvit.depth_command import LINES, RING_ADDRESS
+from rtl.tech.memory_cost import block_memory
 from rtl.units.protocol import delay, require
 
 BANKS = 8
@@ -148,3 +151,16 @@ class _Choice:
             ]
             self.chosen.append(chosen)
         m.d.sync += self.conflict.eq(twice.any())
+
+
+def ring_cost(bits: int, depth: int) -> Cost:
+    """Of an `ExpansionRing`: per bit of a word and bank, one LUT chooses among writers and half a one between halves; per bit that is
+    read, three choose among banks."""
+    word, read = WORD_CHANNELS * bits, LINES * HALF * bits
+    own = Cost(
+        lut=BANKS * word + BANKS * word // 2 + 3 * read,
+        ff=PORTS * 2 * word + BANKS * (2 * word + word // 2) + read,
+        priced_lut={"": 1, "address bits": bits_for(depth - 1)},
+        priced_ff={"": 1, "address bits": bits_for(depth - 1)},
+    )
+    return own + BANKS * block_memory(word, depth)

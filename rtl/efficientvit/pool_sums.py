@@ -9,10 +9,12 @@ from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from rtl.cost import Cost
 from rtl.efficientvit.collector import CONTEXTS, pool_group
 from rtl.efficientvit.config import BUSES
 from rtl.efficientvit.head_command import WORD_ADDRESS_BITS, WORD_CHANNELS
 from rtl.tech.dsp48e2 import generic
+from rtl.tech.memory_cost import lut_memory, memory
 from rtl.units.protocol import delay, require
 
 #: More than a code: of three of them; of a pass of 64 pixels; of an image of 514.
@@ -146,3 +148,11 @@ class PoolSums(wiring.Component):
             write.en.eq(delay(m, valid, 3, name="target_valid", reset=True)),
             write.data.eq(new),
         ]
+
+
+def pool_cost(bits: int) -> Cost:
+    """Of `PoolSums`: sums of the contexts in LUTs and of words in block memories; two adders per channel."""
+    pass_bits = bits + _PASS
+    contexts = lut_memory(WORD_CHANNELS * pass_bits, 1 << (CONTEXTS - 1).bit_length())
+    adders = WORD_CHANNELS * (bits + _TRIPLE + pass_bits)
+    return contexts + memory(sums_layout(bits).size, 1 << ADDRESS_BITS) + Cost(lut=adders, ff=adders)

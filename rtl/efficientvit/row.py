@@ -5,11 +5,13 @@ from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from rtl.cost import Cost
 from rtl.efficientvit.config import EfficientVitMachine
 from rtl.efficientvit.isa import PAIRS, WORD_CHANNELS
 from rtl.efficientvit.row_bus import ADDRESS_BITS, ROW_BITS, RowBus, depth_lane, window_lane
 from rtl.efficientvit.row_timing import RowTiming
 from rtl.tech.clocking import CLOCKINGS, FAST_CLOCK, drive_fast_domain
+from rtl.tech.memory_cost import block_memory, lut_memory
 from rtl.units.code_quotient import EXPONENT_BITS
 from rtl.units.code_requantize import CodeRequantizeConfig
 from rtl.units.int8_matmul import Int8MatmulConfig
@@ -199,3 +201,18 @@ class Row(wiring.Component):
             port.data.eq(chosen.data),
             port.en.eq(chosen.halves & chosen.valid.replicate(2)),
         ]
+
+
+def row_cost(config: EfficientVitMachine) -> Cost:
+    """Of a `Row`: a slice per two products, half as many at twice the clock, and two per requantizer; its memory and its exponents.
+
+    What else there is has a width of ``bits``: codes, shortcuts, results and the buses they come on.
+    """
+    fast = config.dsp_clock - 1
+    own = Cost(
+        dsp=WORD_CHANNELS // config.dsp_clock + 4,
+        priced_lut={"": 1, "bits": config.bits, "fast slices": fast},
+        priced_ff={"": 1, "bits": config.bits, "fast slices": fast, "fast bits": fast * config.bits},
+    )
+    memory = block_memory(config.word_bits, config.memory_words, granularity=config.word_bits // 2)
+    return own + memory + 2 * lut_memory(EXPONENT_BITS, SCORE_SLOTS)

@@ -7,8 +7,10 @@ from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from rtl.cost import Cost
 from rtl.efficientvit.config import EfficientVitMachine
 from rtl.row_feeder import memory_write
+from rtl.tech.memory_cost import block_memory
 
 SLICE_BITS = 128
 
@@ -42,3 +44,8 @@ class WeightBank(wiring.Component):
             self.data.eq(kept),
         ]
         return m
+
+
+def bank_cost(config: EfficientVitMachine) -> Cost:
+    """Of a `WeightBank`: its memory, the choice between its chunks, and a register."""
+    return block_memory(SLICE_BITS, config.weight_words) + Cost(ff=SLICE_BITS, priced_lut={"": 1}, priced_ff={"": 1})

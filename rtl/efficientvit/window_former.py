@@ -8,8 +8,10 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from rtl.bus.axi import BEAT, BEAT_BYTES
+from rtl.cost import Cost
 from rtl.efficientvit.config import EfficientVitMachine
 from rtl.efficientvit.row_bus import ADDRESS_BITS, ROW_BITS, window_lane
+from rtl.tech.memory_cost import memory
 from rtl.units.protocol import delay
 
 #: Columns of the image that are stored together: two windows step over as many.
@@ -204,3 +206,10 @@ class WindowFormer(wiring.Component):
                 m.d.sync += lane.address.eq(onward)
         with m.If(self.start):
             m.d.sync += [lane.row.eq(self.job.row), last.eq(self.job.row == rows - 1), lane.address.eq(self.job.address)]
+
+
+def window_cost(config: EfficientVitMachine) -> Cost:
+    """Of a `WindowFormer`: lines in memories, each of two; windows and what is cut from beats by the bits of a column."""
+    column = config.channels * config.bits
+    lines = LINE_BANKS * memory(COLUMNS * column, 2 * (config.image_size // COLUMNS))
+    return lines + Cost(priced_lut={"column bits": column}, priced_ff={"column bits": column})

@@ -146,7 +146,7 @@ def _begun(config: Config, pool: Executor) -> tuple[dict[str, str], dict[str, in
     design = design_of(config)
     for name, (component, count) in [*design.separate.items(), (TOP_MODULE, (design.accelerator, 1))]:
         texts[name], counts[name] = to_rtlil(component, name), count
-        boxes = _instantiated(texts[name], {other: text for other, text in texts.items() if other != name})
+        boxes = instantiated(texts[name], {other: text for other, text in texts.items() if other != name})
         estimates[name] = pool.submit(estimate, texts[name], name, black_boxes=boxes)
     return texts, counts, estimates
 
@@ -159,7 +159,7 @@ def _totalled(estimates: Mapping[str, Future[Resources]], counts: Mapping[str, i
     return resources | {"total": total}
 
 
-def _instantiated(text: str, modules: Mapping[str, str]) -> dict[str, str]:
+def instantiated(text: str, modules: Mapping[str, str]) -> dict[str, str]:
     """Those of the modules, RTLIL by name, that the RTLIL ``text`` has cells of."""
     return {name: module for name, module in modules.items() if f"  cell \\{name} " in text}
 

@@ -15,10 +15,13 @@ slice adds 2^18 through its C port instead: the low lane is then never negative,
 bit 18 inverted above bits 17..0. That costs one inverter where the correction costs an adder of 19 bits per cascade.
 """
 
+from functools import cache
+
 from amaranth.hdl import Array, Cat, Const, Instance, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from rtl.cost import Cost
 from rtl.tech.dsp_running import GenericRunning, UltrascaleRunning
 from rtl.tech.dsp_slice import MULTIPLY_PLUS_C, MULTIPLY_PLUS_PCIN, extend, multiplier
 from rtl.tech.generic import Generic
@@ -43,6 +46,8 @@ LANE_BITS = 19
 X_LIMIT = 127
 Y_LIMIT = 255
 SLICE_LATENCY = 4
+#: Among so many values an adder of `_UltraScale.add_selected` chooses within its LUTs.
+ADDER_CHOICES = 3
 
 
 def pair_sum_width(lanes):
@@ -79,6 +84,19 @@ def product_latency(lanes):
 def product_stagger(lanes):
     """Cycles after lane 0 at which each staggered lane of a `PairProduct` comes: its place in its cascade."""
     return tuple(place for length in cascade_lengths(lanes) for place in range(length))
+
+
+@cache
+def product_cost(lanes):
+    """Of a `PairProduct` whose operands come staggered: a slice per lane; a LUT and a register per bit of the sums of cascades."""
+    lengths, lut, ff = cascade_lengths(lanes), 0, 0
+    late = sum(pair_sum_width(length) for length in lengths if length < lengths[0])
+    widths = [pair_sum_width(length) for length in lengths]
+    while len(widths) > 1:
+        triples = [widths[start : start + 3] for start in range(0, len(widths), 3)]
+        widths = [max(some) + len(some) - 1 for some in triples]
+        lut, ff = lut + sum(widths), ff + sum(widths)
+    return Cost(dsp=lanes, lut=2 * lut, ff=2 * (ff + late))
 
 
 def delay(m, value, cycles):
@@ -185,7 +203,7 @@ class _UltraScale(Ultrascale, UltrascaleRunning, UltrascaleLut):
 
     def add_selected(self, m, plain, choices, select, width):
         """One LUT per bit for up to three choices, else a multiplexer before the adder."""
-        if len(choices) > 3:
+        if len(choices) > ADDER_CHOICES:
             choices = [extend(m, Array(choices)[select], width)]
         plain, choices = extend(m, plain, width), [extend(m, choice, width) for choice in choices]
         choices += choices[-1:] * (3 - len(choices))

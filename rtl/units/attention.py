@@ -7,12 +7,14 @@ from amaranth.lib.wiring import In, Out
 
 from model.integer import ATTENTION_ACCUMULATOR_BITS, ATTENTION_SHIFT, MULTIPLIER_BITS, REQUANTIZE_SHIFTS, SCORE_BITS
 from rtl.attention_bus import activation_address, activation_write, attention_bus
-from rtl.tech.dsp48e2 import MultiplyAdd, PairProduct, generic
+from rtl.cost import Cost
+from rtl.tech.dsp48e2 import MultiplyAdd, PairProduct, generic, product_cost
+from rtl.tech.memory_cost import block_memory, lut_memory
 from rtl.units.protocol import any_bit
 from rtl.units.reciprocal import Reciprocal
 from rtl.units.softmax import Softmax
 
-__all__ = ["Attention"]
+__all__ = ["Attention", "attention_cost"]
 
 
 class Attention(wiring.Component):
@@ -151,6 +153,24 @@ class Attention(wiring.Component):
         wide = any_bit(m, self.technology, above, unlike=[sign])
         value = _saturated(m, scale.p[ATTENTION_SHIFT : ATTENTION_SHIFT + bits], wide, sign, name="output")
         return value.as_unsigned() ^ (1 << (bits - 1))  # adding 2**(bits-1) to a signed number of ``bits`` bits flips its top bit
+
+
+def attention_cost(config) -> Cost:
+    """Of `Attention`, its output mapped by the row.
+
+    Two slices scale beside those of the products. The operand memory is cut by stagger; scores are a block memory. Per bit of a sum: two
+    accumulators, the copy of the odd sum and the choice between them.
+    """
+    stagger = config.stagger
+    widths = [9 * stagger.count(place) for place in sorted(set(stagger))]
+    operands = sum((lut_memory(width, config.operand_depth) for width in widths), Cost())
+    own = Cost(
+        dsp=2,
+        ff=9 * config.lanes,
+        priced_lut={"sum bits": config.sum_bits},
+        priced_ff={"sum bits": config.sum_bits, "lanes": config.lanes},
+    )
+    return own + operands + product_cost(config.lanes) + block_memory(SCORE_BITS, config.slots)
 
 
 def _saturated(m, window, wide, negative, *, name):

@@ -6,6 +6,7 @@ from amaranth.hdl import Module, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from rtl.cost import Cost
 from rtl.tech.dsp48e2 import cascade_latency, generic
 from rtl.tech.tap_cascade import TapCascade, tap_sum_width
 from rtl.units.code_requantize import CodeRequantizeConfig
@@ -128,3 +129,8 @@ class DepthwiseChannel(wiring.Component):
             *(getattr(unit, name).eq(getattr(self, name)) for name in ("hardswish", "fraction", "zero", "low")),
             self.codes[line].eq(unit.o.payload),
         ]
+
+
+def channel_cost(bits: int) -> Cost:
+    """Of a `DepthwiseChannel`: nine slices for the taps and two for the requantizers."""
+    return Cost(dsp=TAPS + 2, priced_lut={"": 1, "bits": bits}, priced_ff={"": 1, "bits": bits})

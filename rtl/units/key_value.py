@@ -86,11 +86,10 @@ class KeyValueBank(wiring.Component):
         size = shape.size
         write = Signal(data.StructLayout({"en": 1, "addr": bits_for(depth - 1), "data": size}), name=f"{name}_write", reset_less=True)
         word = Signal(shape, name=f"{name}_word", reset_less=True)
-        top = 1 << (bits_for(depth - 1) - 1)
-        if _columns(top, size) + _columns(depth - top, size) >= _columns(depth, size):
+        if len(parts := memory_parts(depth, size)) == 1:
             m.d.sync += word.eq(self._columns(m, name, depth, size, write, write.en))
             return write, word
-        place = len(write.addr) - 1
+        place, top = len(write.addr) - 1, parts[0]
         rest = Signal()
         m.d.sync += rest.eq(self.address[place])
         upper = write.addr[place]
@@ -101,7 +100,7 @@ class KeyValueBank(wiring.Component):
 
     def _columns(self, m, name, depth, size, write, enable):
         """Block RAMs side by side, ``depth`` words; the word of the cycle before's address."""
-        words, width = [], _column_width(depth)
+        words, width = [], column_width(depth)
         for first in range(0, size, width):
             used = min(width, size - first)
             column = Memory(shape=used, depth=depth, init=[], attrs={"ram_style": "block"})
@@ -192,14 +191,21 @@ class KeyValueBank(wiring.Component):
         ]
 
 
-def _column_width(depth):
+def memory_parts(depth, size):
+    """Words of the parts that a bank's memory is cut into: all, or a power of two and the rest, where that takes fewer block RAMs."""
+    top = 1 << (bits_for(depth - 1) - 1)
+    rest = depth - top
+    return [top, rest] if rest and _columns(top, size) + _columns(rest, size) < _columns(depth, size) else [depth]
+
+
+def column_width(depth):
     """Bits of a word that one block RAM holds at this depth."""
     return max(_BLOCK_BITS // max(1 << bits_for(depth - 1), _BLOCK_BITS // _WIDEST_COLUMN), 1)
 
 
 def _columns(depth, size):
     """Block RAMs that words of ``size`` bits take."""
-    return -(-size // _column_width(depth))
+    return -(-size // column_width(depth))
 
 
 class KeyValueMemory(wiring.Component):

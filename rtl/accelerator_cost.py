@@ -1,0 +1,56 @@
+"""What the modules of a DeiT's accelerator cost, as they are emitted: `rtl.accelerator.separate_modules` and the rest."""
+
+from __future__ import annotations
+
+from amaranth.utils import ceil_log2
+
+from rtl.accelerator import FEEDER_MODULE, ROW_MODULE, bank_module
+from rtl.attention_bus import attention_bus
+from rtl.attention_config import AttentionConfig
+from rtl.config import AcceleratorConfig
+from rtl.cost import Cost
+from rtl.logit_memory import BANKS
+from rtl.pixel_turn import PixelTurn, pixel_turn
+from rtl.row import row_cost
+from rtl.row_feeder import feeder_cost
+from rtl.tech.memory_cost import memory
+from rtl.units.key_value_cost import bank_cost, selection_cost
+
+#: Readers of program, data and pixels, each with two block memories, as those of the weight ports have.
+_READERS, _READER_MEMORIES = 3, 2
+
+
+def module_costs(config: AcceleratorConfig) -> dict[str, tuple[Cost, int]]:
+    """Modules that are instantiated by name: what one costs, and how often it is used."""
+    attention = AttentionConfig.of(config)
+    sizes = sorted(set(attention.group_rows), reverse=True)
+    banks = {bank_module(attention, rows): (bank_cost(attention, rows), attention.group_rows.count(rows)) for rows in sizes}
+    return {ROW_MODULE: (row_cost(config), config.rows), **banks, FEEDER_MODULE: (feeder_cost(config), 1)}
+
+
+def rest_cost(config: AcceleratorConfig) -> Cost:
+    """Of the accelerator around them: bus ports, queues, sequencers, the attention's engine, the choice between banks, pixels, logits.
+
+    Every weight port has a reader and a cutter of its own. Most of the rest is the same in every machine.
+    """
+    attention, readers = AttentionConfig.of(config), _READERS + config.weight_ports
+    logits = BANKS * memory(16, 2 << max(1, ceil_log2(-(-config.shape.classes // BANKS))))
+    turned = isinstance(pixel_turn(config), PixelTurn)
+    own = Cost(
+        bram36=_READER_MEMORIES * readers,
+        ff=16 * sum(attention.stagger),
+        priced_lut={
+            "": 1,
+            "weight ports": config.weight_ports,
+            "turned pixels": int(turned),
+        },
+        priced_ff={
+            "": 1,
+            "weight ports": config.weight_ports,
+            "slice bits": config.inputs,
+            "turned pixels": int(turned),
+            "attention bus": attention_bus(attention).size,
+            "rows": config.rows,
+        },
+    )
+    return own + selection_cost(attention) + logits
