@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from amaranth import signed, unsigned
 from amaranth.lib import data
 from amaranth.lib import enum as amaranth_enum
@@ -47,6 +49,7 @@ def activation_write(config: AttentionConfig) -> data.StructLayout:
     return data.StructLayout({**activation_address(config, "valid").members, "value": config.bits})
 
 
+@cache
 def attention_bus(config: AttentionConfig) -> data.StructLayout:
     """What hops through the rows. Each field is what one pipeline stage needs *in this cycle*.
 

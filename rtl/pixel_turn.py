@@ -16,11 +16,15 @@ from rtl.row_bus import CHANNEL_BITS, LANES, PASS_BITS, LoadKind
 Part = data.StructLayout({"turn": 4, "pass_index": PASS_BITS, "group_0": 4, "group_1": 4, "lanes": LANES, "upper": LANES, "final": 1})
 
 
-def pixel_turn(config: AcceleratorConfig) -> wiring.Component:
-    """`PixelTurn` where patch lines are whole beats and at most 16 patches lie side by side, else `PixelSerial`."""
+def turns(config: AcceleratorConfig) -> bool:
+    """Whether patch lines are whole beats and at most 16 patches lie side by side."""
     shape = config.shape
-    line = shape.patch_size * shape.channels
-    return PixelTurn(config) if line % LANES == 0 and shape.grid <= LANES else PixelSerial(config)
+    return shape.patch_size * shape.channels % LANES == 0 and shape.grid <= LANES
+
+
+def pixel_turn(config: AcceleratorConfig) -> wiring.Component:
+    """`PixelTurn` where it can be, else `PixelSerial`."""
+    return PixelTurn(config) if turns(config) else PixelSerial(config)
 
 
 def parts(config: AcceleratorConfig) -> list[dict[str, int]]:

@@ -7,6 +7,7 @@ behind the first one; the feeder (`rtl.row_feeder`) makes those delays once, in 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 from amaranth import signed, unsigned
 from amaranth.lib import data
@@ -97,6 +98,7 @@ def statistics_token_bits(config: AcceleratorConfig) -> int:
     return max(1, ceil_log2(config.passes) + config.images - 1)
 
 
+@cache
 def row_bus(config: AcceleratorConfig) -> data.StructLayout:
     """Layout of the row bus.
 

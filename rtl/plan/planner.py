@@ -10,8 +10,10 @@ answer are passed over without a prediction.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from heapq import heappop, heappush
+from itertools import count
 from typing import Any, Protocol
 
 from rtl.errors import InputError
@@ -90,12 +92,13 @@ class Planner:
     def fastest(self, bits: int) -> Machine | None:
         """The machine with fewest cycles among those that fit; of equals the one that costs least."""
         self.say(f"the fastest machine of {bits} bits")
-        bounded = sorted(self.fitting(bits), key=lambda found: (found[0], found[1]))
+        machines = [config for group in self.space.machines(bits) for config in group]
         best: tuple[float, float, Config] | None = None
-        for bound, share, config in bounded:
+        for bound, _, config in sorted((self._bound(config), place, config) for place, config in enumerate(machines)):
             if best is not None and bound > best[0]:
                 break
-            cycles = self.cycles_per_image(config)
+            share = self.share(self.models.resources(config))
+            cycles = self.cycles_per_image(config) if share <= 1 else None
             if cycles is not None and (best is None or (cycles, share) < best[:2]):
                 best = cycles, share, config
         return None if best is None else self._machine(best[2])
@@ -103,20 +106,37 @@ class Planner:
     def cheapest(self, bits: int, fps: float) -> Machine | None:
         """Of the machines that fit and reach the frame rate, the one that takes least of the board."""
         self.say(f"the smallest machine of {bits} bits for {fps:.0f} frames per second")
-        most = self.clock_mhz * 1e6 / fps
-        by_cost = sorted(
-            ((share, bound, config) for bound, share, config in self.fitting(bits) if bound <= most), key=lambda found: found[:2]
-        )
-        for _, _, config in by_cost:
-            cycles = self.cycles_per_image(config)
+        most, places = self.clock_mhz * 1e6 / fps, count()
+        queue: list[tuple[float, int, Sequence[Config]]] = []  # by share: groups by that of their cheapest, and single machines
+
+        def add(configs: Sequence[Config]) -> None:
+            share = self.share(self.models.resources(configs[0]))
+            if share <= 1:
+                heappush(queue, (share, next(places), configs))
+
+        for group in self.space.machines(bits):
+            if any(self._bound(config) <= most for config in group):
+                add(group)
+        while queue:
+            _, _, configs = heappop(queue)
+            if len(configs) > 1:
+                for config in configs:
+                    if self._bound(config) <= most:
+                        add((config,))
+                continue
+            cycles = self.cycles_per_image(configs[0])
             if cycles is not None and cycles <= most:
-                return self._machine(config)
+                return self._machine(configs[0])
         return None
 
     def fitting(self, bits: int) -> list[tuple[float, float, Config]]:
         """Machines of a precision that fit the board: (bound of the cycles, share of the budget, machine)."""
-        found = ((self.share(self.models.resources(config)), config) for config in self.space.machines(bits))
-        return [(self.space.least_cycles(config, self.memory_bytes), share, config) for share, config in found if share <= 1]
+        machines = (config for group in self.space.machines(bits) for config in group)
+        found = ((self.share(self.models.resources(config)), config) for config in machines)
+        return [(self._bound(config), share, config) for share, config in found if share <= 1]
+
+    def _bound(self, config: Config) -> float:
+        return self.space.least_cycles(config, self.memory_bytes)
 
     def share(self, resources: Resources) -> float:
         allowed = budget(self.board) | {"ff": self.board.capacity["ff"]}

@@ -22,6 +22,7 @@ from rtl.efficientvit.preset import preset as efficientvit_preset
 from rtl.errors import InputError
 from rtl.flow.machine import Config
 from rtl.program.memory import BEAT_BYTES
+from rtl.program.tiling import SHORTEST_FILL
 
 #: Passes of a program's TILE, at most: a field of the instruction.
 MOST_PASSES = 15
@@ -34,8 +35,8 @@ class Space(Protocol):
 
     precisions: Sequence[int]
 
-    def machines(self, bits: int) -> Iterator[Config]:
-        """Every useful machine at a precision, whether it fits the board or not."""
+    def machines(self, bits: int) -> Iterator[Sequence[Config]]:
+        """Every useful machine at a precision, fitting or not, in groups of which no machine takes less of a board than the first."""
         ...
 
     def least_cycles(self, config: Any, memory_bytes: float) -> float:
@@ -56,7 +57,7 @@ class DeitSpace:
         self.network, self.rows, self.strategy, self.hp_ports = network, rows, strategy, hp_ports
         self.precisions = range(8, 0, -1) if precisions is None else precisions
 
-    def machines(self, bits: int) -> Iterator[AcceleratorConfig]:
+    def machines(self, bits: int) -> Iterator[Sequence[AcceleratorConfig]]:
         shape = self.network(bits).shape
         for rows, inputs in product(self._rows(shape.tokens), self._inputs(shape)):
             for lanes in range(2, min(rows, shape.head_dim) + 1, 2):
@@ -66,15 +67,15 @@ class DeitSpace:
                         weight_buffers=WEIGHT_BUFFERS, strategy=self.strategy,
                     )  # fmt: skip
                     AttentionConfig.of(first)
-                    yield from self._memories(first)
+                    yield self._memories(first)
 
     def least_cycles(self, config: AcceleratorConfig, memory_bytes: float) -> float:
         """The array, the attention and the memory each work alone: the longest is what an image takes at least."""
-        words, weight_bytes = self._words(config)
+        steps, weight_bytes = self._steps(config)
         attention = AttentionConfig.of(config)
         job = attention.score_cycles + attention.output_cycles
         attend = config.shape.depth * config.shape.heads * config.passes * job
-        array = words * config.passes
+        array = steps * config.passes
         stream = weight_bytes / min(memory_bytes, BEAT_BYTES * config.weight_ports)
         return max(array, attend, stream) if config.images > 1 else max(array + attend / 2, stream)
 
@@ -87,7 +88,7 @@ class DeitSpace:
 
     @staticmethod
     def _inputs(shape: Any) -> list[int]:
-        """embed_dim, and what of its multiples divides hidden_dim: longer K-tiles for FC2 alone are rarely worth their tables."""
+        """embed_dim, and twice that for long patches: FC2's K-tiles are filled as slowly as they get longer, so more is of no use."""
         widths = (shape.embed_dim, 2 * shape.embed_dim)
         return [width for width in widths if width % 16 == 0 and shape.hidden_dim % min(width, shape.hidden_dim) == 0]
 
@@ -97,21 +98,29 @@ class DeitSpace:
         least = max(3 * shape.head_dim, shape.embed_dim)
         return sorted({least, 2 * least, 3 * shape.embed_dim} & set(range(least, max(768, 3 * 64, least) + 1)))
 
-    def _memories(self, config: AcceleratorConfig) -> Iterator[AcceleratorConfig]:
-        ports = [ports for ports in (1, 3) if ports < self.hp_ports]
-        for tile, weight_ports, images, copies in product(self._tile_words(config.shape), ports, (2, 1), (1, 2)):
+    def _memories(self, config: AcceleratorConfig) -> list[AcceleratorConfig]:
+        """The same array with more and more around it."""
+        ports, found = [ports for ports in (1, 3) if ports < self.hp_ports], []
+        for images, copies, weight_ports, tile in product((1, 2), (1, 2), ports, self._tile_words(config.shape)):
             with contextlib.suppress(InputError):
-                yield replace(config, tile_words=tile, weight_ports=weight_ports, images=images, key_value_copies=copies)
+                found.append(replace(config, tile_words=tile, weight_ports=weight_ports, images=images, key_value_copies=copies))
+        return found
 
     @staticmethod
-    def _words(config: AcceleratorConfig) -> tuple[int, int]:
-        """Weight words of an image, and their bytes."""
+    def _steps(config: AcceleratorConfig) -> tuple[int, int]:
+        """Cycles of the array's steps on one pass of an image, and bytes of their words. A step lasts as long as its words or as the next
+        one's fill: see `rtl.plan.deit_cycles`."""
         shape, inputs = config.shape, config.inputs
-        tiles = shape.hidden_dim // config.hidden_tile
-        layer = 3 * shape.embed_dim + shape.embed_dim + shape.hidden_dim + tiles * shape.embed_dim
-        patch = 8 * shape.embed_dim * -(-shape.patch_dim // inputs)
-        words = shape.depth * layer + patch
-        return words, words * inputs // 8
+        embed, hidden, tile = shape.embed_dim, shape.hidden_dim, config.hidden_tile
+        tiles, parts = hidden // tile, -(-shape.patch_dim // inputs)
+        words = shape.depth * (4 * embed + hidden + tiles * embed) + 8 * embed * parts
+        waits = shape.depth * tiles * (max(embed, _filled(tile)) - embed + max(tile, _filled(embed)) - tile)
+        return words + waits, words * inputs // 8
+
+
+def _filled(activations: int) -> int:
+    """Cycles of a fill."""
+    return -(-activations // SHORTEST_FILL) * SHORTEST_FILL
 
 
 class EfficientVitSpace:
@@ -129,7 +138,7 @@ class EfficientVitSpace:
         self.network, self.rows, self.dsp_clock = network, rows, dsp_clock
         self.precisions = range(8, 3, -1) if precisions is None else precisions
 
-    def machines(self, bits: int) -> Iterator[EfficientVitMachine]:
+    def machines(self, bits: int) -> Iterator[Sequence[EfficientVitMachine]]:
         graph = self.network(bits)
         least = float("inf")
         for rows in self.ROWS if self.rows is None else (self.rows,):
@@ -137,7 +146,7 @@ class EfficientVitSpace:
             cycles = self._products(graph, rows)
             if cycles < least:
                 least = cycles
-                yield config
+                yield (config,)
 
     def least_cycles(self, config: EfficientVitMachine, memory_bytes: float) -> float:
         """The array without a wait."""

@@ -34,7 +34,7 @@ class Space:
     precisions = (8, 4)
 
     def machines(self, bits):
-        return (Toy(bits, rows) for rows in range(1, 30))
+        return ([Toy(bits, rows)] for rows in range(1, 30))
 
     def least_cycles(self, config, memory_bytes):
         return 1e6 / config.rows
@@ -58,7 +58,7 @@ def planner():
 
 def test_the_front_of_a_space_is_that_of_all_its_machines(planner):
     points = pareto(planner, planner.models, lambda text: None)
-    machines = [config for bits in Space.precisions for config in Space().machines(bits)]
+    machines = [config for bits in Space.precisions for (config,) in Space().machines(bits)]
     priced = [(config, Models().cycles_per_image(config), Models().resources(config).lut) for config in machines]
     everything = [entry for entry in priced if entry[2] <= 205_560]
     costs = np.array([(cycles, lut, -config.bits, 1 / cycles) for config, cycles, lut in everything])

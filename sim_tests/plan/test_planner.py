@@ -1,7 +1,6 @@
 """The search against brute force, on a space whose costs are plain arithmetic."""
 
 from dataclasses import dataclass, replace
-from itertools import product
 
 import pytest
 
@@ -27,7 +26,7 @@ class Space:
         self.precisions = precisions
 
     def machines(self, bits):
-        return (Toy(bits, rows, lanes) for rows, lanes in product(range(1, 40), (1, 2, 4)))
+        return ([Toy(bits, rows, lanes) for lanes in (1, 2, 4)] for rows in range(1, 40))
 
     def least_cycles(self, config, memory_bytes):
         return 1e6 / config.rows
@@ -55,7 +54,7 @@ def brute_force(planner, fps):
     """(highest precision that reaches the rate, least share there, fewest cycles at the lowest), each None where there is none."""
 
     def usable(bits):
-        fitting = [config for config in planner.space.machines(bits) if planner.share(Models().resources(config)) <= 1]
+        fitting = [config for group in planner.space.machines(bits) for config in group if planner.share(Models().resources(config)) <= 1]
         return [config for config in fitting if config.rows != 13]
 
     most = CLOCK * 1e6 / (fps * (1 + MARGIN))
@@ -92,7 +91,7 @@ def test_a_machine_is_predicted_once_whatever_its_precision():
     planner = planner_of()
     planner.plan(900)
     asked = [replace(config, bits=8) for config in planner.models.asked]
-    assert len(asked) == len(set(asked)) < len(list(planner.space.machines(8)))
+    assert len(asked) == len(set(asked)) < 3 * len(list(planner.space.machines(8)))
 
 
 def test_only_the_given_precisions_are_planned():
