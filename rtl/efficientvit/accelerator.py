@@ -38,7 +38,7 @@ KEPT_MODULES = (ROW_MODULE, BANK_MODULE, CHANNEL_MODULE)
 #: Channels that the depthwise engine's results are traced over.
 DEPTH_TRACE = 16
 #: From an engine's `done` until its results are where instructions that wait for them look: lanes to a row's memory.
-_DEPTH_SETTLE = 8
+DEPTH_SETTLE = 8
 
 
 class TraceState(amaranth_enum.Enum, shape=unsigned(3)):
@@ -212,7 +212,7 @@ class EfficientVitAccelerator(wiring.Component):
     def _posts(self, m, dispatcher, dma, streams, windows, feeder, collector, attend, depth, head):
         m.d.comb += [dispatcher.post_0.eq(dma.post), dispatcher.post_3.eq(streams.post), dispatcher.post_4.eq(windows.post)]
         depth_done = depth.done
-        for cycle in range(_DEPTH_SETTLE):
+        for cycle in range(DEPTH_SETTLE):
             later = Signal(name=f"depth_done_{cycle}")
             m.d.sync += later.eq(depth_done)
             depth_done = later

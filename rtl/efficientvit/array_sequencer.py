@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from amaranth import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -78,6 +80,16 @@ _Control = data.StructLayout(
 )
 
 
+#: Between the offer of a step and its first cycle, at least; from a cycle of a step to its product: cycles.
+OFFER_CYCLES, COMMAND_CYCLES = 2, 2
+
+
+def step_cycles(step: Mapping[str, int]) -> int:
+    """Of a STEP with these fields: 16 per product of a pair and output word; a score has 16 divisors more."""
+    words = 1 if step["grouped"] or step["score"] else step["words"]
+    return PAIRS * (step["outputs"] * words + step["score"])
+
+
 class ArraySequencer(wiring.Component):
     """
     Members
@@ -88,7 +100,7 @@ class ArraySequencer(wiring.Component):
 
     Timing
     ------
-    A step takes 16 * words * outputs cycles, or with one word each (grouped) 16 * outputs, a score 16 more. Steps start at multiples of 16
+    A step takes `step_cycles`. Steps start at multiples of 16
     cycles: then results of different steps never meet on a collection bus. Steps that are there two cycles before follow without a gap.
     The product of a cycle in which the step is ``busy`` comes out two cycles later.
 

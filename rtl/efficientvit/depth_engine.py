@@ -21,6 +21,8 @@ from rtl.units.protocol import delay, require
 
 assert depth_command.LINES == LINES
 
+#: From a command to its first read, of kernel 5 at least; from the ``done`` of a line pair to the next layer: cycles.
+FIRST_READ, LAYER_WAIT = 2, 2
 #: Steps of kernel 5 come one column later still than those of kernel 3: the newest column is centre + 2.
 _LATER = 2 * STEPS - 1
 

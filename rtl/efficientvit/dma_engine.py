@@ -19,8 +19,10 @@ LoadBus = data.StructLayout({"valid": 1, "target": 3, "address": 16, "data": 128
 _LOAD = data.StructLayout(dict(PAYLOAD[Opcode.LOAD]))
 _STORE = data.StructLayout(dict(PAYLOAD[Opcode.STORE]))
 _CHECK_CYCLES = 5
+#: From an instruction that is taken to its request.
+REQUEST_CYCLES = _CHECK_CYCLES + 1
 #: LOADs that were asked for and have not arrived.
-_JOBS = 8
+JOBS = 8
 _Job = data.StructLayout({"target": 3, "address": 16, "beats": 16, "post": Post})
 
 
@@ -58,7 +60,7 @@ class DmaEngine(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.jobs = jobs = SyncFIFOBuffered(width=_Job.size, depth=_JOBS)
+        m.submodules.jobs = jobs = SyncFIFOBuffered(width=_Job.size, depth=JOBS)
         m.submodules.check = check = TransferCheck()
         m.submodules.store = store = LogitStore()
         taken, held, steps, checked = Signal(Instruction), Signal(), Signal(_CHECK_CYCLES), Signal()

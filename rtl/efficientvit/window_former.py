@@ -19,6 +19,8 @@ COLUMNS = 4
 LINE_BANKS = 4
 #: Lines that are kept; three are read, the others arrive meanwhile.
 LINES = 2 * LINE_BANKS
+#: From a read of the lines to its window: cycles.
+LATENCY = 3
 
 
 def start_layout(bits: int) -> data.StructLayout:
@@ -51,7 +53,7 @@ class WindowFormer(wiring.Component):
     Timing
     ------
     A window per cycle; a line of them begins when the lines under it have come. Lines arrive at 4 columns per cycle.
-    From a read of the lines to its window on ``o``: 3 cycles.
+    From a read of the lines to its window on ``o``: `LATENCY` cycles.
     """
 
     def __init__(self, config: EfficientVitMachine):

@@ -17,8 +17,10 @@ from rtl.units.protocol import delay
 
 _WINDOW = data.StructLayout(dict(PAYLOAD[Opcode.WINDOW]))
 _CHECK_CYCLES = 5
+#: From an instruction that is taken to its request, and to the former's start.
+REQUEST_CYCLES = _CHECK_CYCLES + 1
 #: From the last window's lane to its row's memory, seen from a reader that hops as the lane does.
-_SETTLE = 8
+SETTLE_CYCLES = 8
 
 
 class WindowInput(wiring.Component):
@@ -85,7 +87,7 @@ class WindowInput(wiring.Component):
                 m.d.sync += self.error.eq(DmaError.WINDOW_OVERRUN)
             with m.Else():
                 m.d.sync += self.error.eq(DmaError.BAD_INSTRUCTION)
-        fire = delay(m, done, _SETTLE, name="fire", reset=True)
+        fire = delay(m, done, SETTLE_CYCLES, name="fire", reset=True)
         m.d.sync += [self.post.counter.eq(taken.post.counter), self.post.enable.eq(fire & taken.post.enable)]
         with m.If(fire):
             m.d.sync += working.eq(0)

@@ -5,15 +5,17 @@ Nothing is packed and no constant is looked at: a graph of `model.skeleton` give
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from model.efficientvit.graph import EfficientVitGraph
 from model.graph import DeitGraph
 from rtl.config import AcceleratorConfig
+from rtl.efficientvit.config import EfficientVitMachine
+from rtl.efficientvit.program import compiler as efficientvit_compiler
 from rtl.flow.ddr import Memory
 from rtl.flow.machine import Config
-from rtl.plan import deit_cycles
+from rtl.plan import deit_cycles, efficientvit_cycles
 from rtl.program import compiler
 
 Graph = DeitGraph | EfficientVitGraph
@@ -47,15 +49,27 @@ def predict(graph: Graph, config: Config, images: int, memory: Memory = Memory()
     ------
     InputError : the network does not fit the machine
     """
-    if not isinstance(config, AcceleratorConfig) or not isinstance(graph, DeitGraph):
-        raise NotImplementedError("EfficientViT")
-    instructions = compiler.outline(graph, config, images)
-    found = deit_cycles.schedule(instructions, config, memory)
+    if isinstance(graph, DeitGraph):
+        assert isinstance(config, AcceleratorConfig)
+        instructions = compiler.outline(graph, config, images)
+        found = deit_cycles.schedule(instructions, config, memory)
+        period = None
+    else:
+        assert isinstance(config, EfficientVitMachine)
+        instructions = efficientvit_compiler.outline(graph, config, images)
+        found = efficientvit_cycles.schedule(instructions, config, memory)
+        period = _period(found.stored)
     return Prediction(
         cycles=found.cycles,
         images=images,
-        cycles_per_further_image=None,
+        cycles_per_further_image=period,
         account=found.account,
         ddr_bytes=found.bytes_moved,
         instructions=len(instructions),
     )
+
+
+def _period(stored: Sequence[float]) -> float | None:
+    """As `rtl.flow.simulate.SimulationResult.cycles_per_further_image`."""
+    ends = stored[1::2]
+    return (ends[-2] - ends[0]) / (2 * (len(ends) - 2)) if len(ends) >= 3 else None

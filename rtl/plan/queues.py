@@ -1,0 +1,121 @@
+"""A machine as its queues: instructions are fetched in program order, dealt, held until their waits are met, and taken by their engines."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from rtl.bus.axi_reader import BEAT_LATENCY, REQUEST_LATENCY
+from rtl.dispatcher import DEAL_CYCLES, POST_LATENCY
+from rtl.flow.ddr import Memory
+from rtl.instruction_queue import INSTRUCTION_CYCLES, OFFER_LATENCY, QUEUE_DEPTH, WAIT_LATENCY
+from rtl.plan.shared_memory import SharedMemory
+from rtl.program.instruction import INSTRUCTION_BYTES, WAITS, Instruction
+
+#: Of a queue: its head, and what its memory holds.
+HELD = QUEUE_DEPTH + 1
+
+
+class Engine(Protocol):
+    """Executes the instructions of a queue, in order. What it does when it takes one: calls `Queues.post`, now or when memory has answered."""
+
+    def free(self, instruction: Instruction) -> float:
+        """When it can take this one, the next; infinite as long as that is not known."""
+        ...
+
+    def take(self, instruction: Instruction, offered: float, time: float) -> None:
+        """It was offered, and is taken at ``time``."""
+        ...
+
+
+class Queues:
+    """Runs a program: whatever can happen first, happens.
+
+    queue_of : per opcode        engines : per queue; those in front are served first where several share a unit
+    memory : behind all ports
+    """
+
+    def __init__(self, instructions: Sequence[Instruction], queue_of: Mapping[Any, int], memory: Memory):
+        self.memory = SharedMemory(memory)
+        self.memory.moved = INSTRUCTION_BYTES * len(instructions)
+        count = 1 + max(queue_of.values())
+        self.engines: dict[int, Engine] = {}
+        self._program = [(instruction, queue_of[instruction.opcode]) for instruction in instructions]
+        self._fetched, self._dealt = 0, 1 + REQUEST_LATENCY + memory.latency + BEAT_LATENCY
+        self._queues: list[list[tuple[Instruction, float]]] = [[] for _ in range(count)]  # what was dealt to each, and when
+        self._taken: list[list[float]] = [[] for _ in range(count)]
+        self._offered: list[float | None] = [None] * count  # of each queue's head, once it is known
+        self._posts: defaultdict[int, list[float]] = defaultdict(list)
+
+    def post(self, counter: int, time: float) -> None:
+        """``time``: of the strobe."""
+        self._posts[counter].append(time + POST_LATENCY + WAIT_LATENCY)
+
+    def waits(self, instruction: Instruction) -> dict[int, float]:
+        """When each counter that it waits for had its value, for the queue's eyes; infinite if that is not known yet."""
+        found = {}
+        for counter, value in _waits(instruction):
+            posts = self._posts[counter]
+            found[counter] = posts[value - 1] if len(posts) >= value else math.inf
+        return found
+
+    def run(self) -> None:
+        left = len(self._program)
+        self._deal()
+        while left:
+            time, queue = min((self._ready(queue), queue) for queue in self.engines)
+            event = self.memory.next_event()
+            if event <= time:
+                assert event < math.inf, "instructions wait for each other"
+                self.memory.advance(event)
+                continue
+            self._take(queue, time)
+            left -= 1
+        while (event := self.memory.next_event()) < math.inf:
+            self.memory.advance(event)
+
+    def _deal(self) -> None:
+        """As far as queues have room."""
+        while self._fetched < len(self._program):
+            instruction, queue = self._program[self._fetched]
+            taken = self._taken[queue]
+            beyond = len(self._queues[queue]) - HELD
+            if beyond >= len(taken):
+                return
+            self._dealt = max(self._dealt + DEAL_CYCLES, taken[beyond] + 2 if beyond >= 0 else 0.0)
+            self._queues[queue].append((instruction, self._dealt))
+            self._fetched += 1
+
+    def _ready(self, queue: int) -> float:
+        """When the queue's head can be taken."""
+        offered = self._offered[queue]
+        if offered is None:
+            offered = self._offer(queue)
+            if offered == math.inf:
+                return offered
+            self._offered[queue] = offered
+        return max(offered, self.engines[queue].free(self._queues[queue][len(self._taken[queue])][0]))
+
+    def _offer(self, queue: int) -> float:
+        taken, dealt = self._taken[queue], self._queues[queue]
+        if len(taken) == len(dealt):
+            return math.inf
+        instruction, time = dealt[len(taken)]
+        follows = taken[-1] + INSTRUCTION_CYCLES if taken else 0.0
+        return max(time + OFFER_LATENCY, follows, *self.waits(instruction).values())
+
+    def _take(self, queue: int, time: float) -> None:
+        taken, offered = self._taken[queue], self._offered[queue]
+        assert offered is not None
+        instruction = self._queues[queue][len(taken)][0]
+        taken.append(time)
+        self._offered[queue] = None
+        self.engines[queue].take(instruction, offered, time)
+        self._deal()
+
+
+def _waits(instruction: Instruction) -> list[tuple[int, int]]:
+    named = ((getattr(instruction, f"wait{n}_counter"), getattr(instruction, f"wait{n}_value")) for n in range(WAITS))
+    return [(counter, value) for counter, value in named if value]
