@@ -10,7 +10,7 @@ from rtl.attention_config import AttentionConfig
 from rtl.config import AcceleratorConfig
 from rtl.cost import Cost
 from rtl.logit_memory import BANKS
-from rtl.pixel_turn import PixelTurn, pixel_turn
+from rtl.pixel_turn import is_turned
 from rtl.row import row_cost
 from rtl.row_feeder import feeder_cost
 from rtl.tech.memory_cost import memory
@@ -35,7 +35,7 @@ def rest_cost(config: AcceleratorConfig) -> Cost:
     """
     attention, readers = AttentionConfig.of(config), _READERS + config.weight_ports
     logits = BANKS * memory(16, 2 << max(1, ceil_log2(-(-config.shape.classes // BANKS))))
-    turned = isinstance(pixel_turn(config), PixelTurn)
+    turned = is_turned(config)
     own = Cost(
         bram36=_READER_MEMORIES * readers,
         ff=16 * sum(attention.stagger),

@@ -17,10 +17,14 @@ Part = data.StructLayout({"turn": 4, "pass_index": PASS_BITS, "group_0": 4, "gro
 
 
 def pixel_turn(config: AcceleratorConfig) -> wiring.Component:
-    """`PixelTurn` where patch lines are whole beats and at most 16 patches lie side by side, else `PixelSerial`."""
+    """`PixelTurn` where it can be, else `PixelSerial`."""
+    return PixelTurn(config) if is_turned(config) else PixelSerial(config)
+
+
+def is_turned(config: AcceleratorConfig) -> bool:
+    """Whether patch lines are whole beats and at most 16 patches lie side by side."""
     shape = config.shape
-    line = shape.patch_size * shape.channels
-    return PixelTurn(config) if line % LANES == 0 and shape.grid <= LANES else PixelSerial(config)
+    return shape.patch_size * shape.channels % LANES == 0 and shape.grid <= LANES
 
 
 def parts(config: AcceleratorConfig) -> list[dict[str, int]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from amaranth.utils import bits_for
 
 from rtl.attention_config import AttentionConfig
@@ -29,6 +31,7 @@ def bank_cost(config: AttentionConfig, rows: int) -> Cost:
     return own + _memory(config.key_depth, words) + _memory(config.value_depth, 16 * rows)
 
 
+@cache
 def _memory(depth: int, size: int) -> Cost:
     """A memory in columns, its word's register, and the choice between its parts."""
     cost, parts = Cost(ff=size), memory_parts(depth, size)
