@@ -28,7 +28,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "numbers": ("model.*",),
     "boards": ("boards.*",),
-    "ground": ("rtl.errors", "rtl.shapes", "rtl"),
+    "ground": ("rtl.cost", "rtl.errors", "rtl.shapes", "rtl"),
     "leaves": (
         "rtl.config",
         "rtl.tech.*",
@@ -44,9 +44,10 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "buses": ("rtl.row_bus", "rtl.statistics_bus", "rtl.attention_config", "rtl.attention_bus", "rtl.efficientvit.row_bus"),
     "units": ("rtl.units.*",),
     "program": ("rtl.program.*", "rtl.efficientvit.program.*"),
-    "accelerator": ("rtl.accelerator", "rtl.efficientvit.accelerator"),
+    "accelerator": ("rtl.accelerator", "rtl.accelerator_cost", "rtl.efficientvit.accelerator", "rtl.efficientvit.accelerator_cost"),
     "flow": ("rtl.flow.*",),
-    "top": ("rtl.top",),
+    "plan": ("rtl.plan.*",),
+    "top": ("rtl.top", "rtl.verbs.*"),
     "engines": ("rtl.*",),
 }
 HARDWARE = ("contract", "ground", "leaves")
@@ -64,6 +65,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "accelerator": (*HARDWARE, "buses", "units", "engines"),
     "program": (*HARDWARE, "buses", "units"),
     "flow": (*HARDWARE, "buses", "units", "engines", "accelerator", "program"),
+    "plan": (*HARDWARE, "buses", "units", "engines", "accelerator", "program", "flow"),
     "top": tuple(LAYERS),
 }
 # Packages of others, beside the standard library and numpy.
@@ -72,6 +74,7 @@ PACKAGES: dict[str, tuple[str, ...]] = {
     "numbers": ("rich", "skimage"),
     "boards": ("amaranth", "amaranth_boards"),
     "flow": ("amaranth", "pyosys", "rich"),
+    "plan": ("distributed", "matplotlib", "rich"),
     "top": ("rich",),
     **dict.fromkeys(("leaves", "ground", "buses", "units", "engines", "accelerator"), ("amaranth",)),
 }

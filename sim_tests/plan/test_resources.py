@@ -1,6 +1,7 @@
 """Predicted resources: against what yosys said of machines that no price was fitted to, and against one small row synthesised here."""
 
 import copy
+import itertools
 import json
 import re
 from dataclasses import replace
@@ -98,7 +99,7 @@ def test_more_of_a_deit_is_never_cheaper(setting):
 
 
 def test_more_inputs_take_more_luts_and_more_words_more_memory():
-    """More inputs need fewer K-tiles, whose sums have memories; more words may be cut into fewer chunks, with fewer choices between them."""
+    """More inputs need fewer K-tiles, whose sums have memories; more words may be cut into fewer chunks, with fewer choices."""
     _never_cheaper([replace(DEIT, inputs=inputs) for inputs in (192, 384, 768)], "lut", "ff", "dsp")
     _never_cheaper([replace(DEIT, weight_buffers=count) for count in range(2, 9)], "bram36")
 
@@ -115,7 +116,7 @@ def test_more_of_an_efficientvit_is_never_cheaper(setting):
 
 
 def _never_cheaper(machines, *kinds):
-    for less, more in zip(machines, machines[1:], strict=False):
+    for less, more in itertools.pairwise(machines):
         for kind in kinds:
             assert getattr(_total(less), kind) <= getattr(_total(more), kind), (kind, less, more)
 
