@@ -42,6 +42,7 @@ def _memory(depth: int, size: int) -> Cost:
 
 
 def selection_cost(config: AttentionConfig) -> Cost:
-    """Behind the banks: a word of keys or of values of one of the groups, and its register."""
+    """Behind the banks: a word of keys or of values of one of the groups, and its register. A LUT per bit that may be chosen: what a group
+    lacks of values is 0."""
     words = 16 * config.lanes
-    return Cost(lut=words * multiplexer_luts(2 * config.groups), ff=words)
+    return Cost(ff=words, lut=words * config.groups + 16 * config.rows)
