@@ -7,10 +7,12 @@ from amaranth.utils import ceil_log2
 from rtl.accelerator import FEEDER_MODULE, ROW_MODULE, bank_module
 from rtl.attention_bus import attention_bus
 from rtl.attention_config import AttentionConfig
+from rtl.bus.axi import DATA_BITS
 from rtl.config import AcceleratorConfig
 from rtl.cost import Cost
 from rtl.logit_memory import BANKS
-from rtl.pixel_turn import turns
+from rtl.pixel_turn import is_turned, turn_cost
+from rtl.program.isa import weight_item_bits
 from rtl.row import row_cost
 from rtl.row_feeder import feeder_cost
 from rtl.tech.memory_cost import memory
@@ -18,6 +20,8 @@ from rtl.units.key_value_cost import bank_cost, selection_cost
 
 #: Readers of program, data and pixels, each with two block memories, as those of the weight ports have.
 _READERS, _READER_MEMORIES = 3, 2
+#: Memory LUTs of the queues, and of each weight port's reader: their LUTs are in the price of what has them.
+_QUEUES_LUTRAM, _READER_LUTRAM = 584, 8
 
 
 def module_costs(config: AcceleratorConfig) -> dict[str, tuple[Cost, int]]:
@@ -31,26 +35,16 @@ def module_costs(config: AcceleratorConfig) -> dict[str, tuple[Cost, int]]:
 def rest_cost(config: AcceleratorConfig) -> Cost:
     """Of the accelerator around them: bus ports, queues, sequencers, the attention's engine, the choice between banks, pixels, logits.
 
-    Every weight port has a reader and a cutter of its own. Most of the rest is the same in every machine.
+    Every weight port has a reader of its own, and what cuts beats into slices, or joins them. Most of the rest is the same everywhere.
     """
-    attention, readers = AttentionConfig.of(config), _READERS + config.weight_ports
-    logits = BANKS * memory(16, 2 << max(1, ceil_log2(-(-config.shape.classes // BANKS))))
-    turned = turns(config)
+    attention, ports, shape = AttentionConfig.of(config), config.weight_ports, config.shape
+    logits = BANKS * memory(16, 2 << max(1, ceil_log2(-(-shape.classes // BANKS))))
+    turned, item = int(is_turned(config)), weight_item_bits(config.slice_inputs)
     own = Cost(
-        bram36=_READER_MEMORIES * readers,
-        ff=16 * sum(attention.stagger),
-        priced_lut={
-            "": 1,
-            "weight ports": config.weight_ports,
-            "turned pixels": int(turned),
-        },
-        priced_ff={
-            "": 1,
-            "weight ports": config.weight_ports,
-            "slice bits": config.inputs,
-            "turned pixels": int(turned),
-            "attention bus": attention_bus(attention).size,
-            "rows": config.rows,
-        },
+        bram36=_READER_MEMORIES * (_READERS + ports),
+        lutram=_QUEUES_LUTRAM + _READER_LUTRAM * ports,
+        ff=16 * sum(attention.stagger) + 2 * ports * max(item, DATA_BITS),
+        priced_lut={"": 1, "weight ports": ports, "cut ports": ports * (item < DATA_BITS), "turned pixels": turned},
+        priced_ff={"": 1, "weight ports": ports, "turned pixels": turned, "attention bus": attention_bus(attention).size},
     )
-    return own + selection_cost(attention) + logits
+    return own + selection_cost(attention) + logits + turned * turn_cost(shape)

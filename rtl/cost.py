@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -32,24 +31,33 @@ class Cost:
     def __add__(self, more: Cost) -> Cost:
         if not isinstance(more, Cost):
             return NotImplemented
-        return Cost(**{name: _sum(getattr(self, name), getattr(more, name)) for name in _FIELDS})
+        return Cost(
+            dsp=self.dsp + more.dsp,
+            bram36=self.bram36 + more.bram36,
+            lutram=self.lutram + more.lutram,
+            lut=self.lut + more.lut,
+            ff=self.ff + more.ff,
+            priced_lut=_sum(self.priced_lut, more.priced_lut),
+            priced_ff=_sum(self.priced_ff, more.priced_ff),
+        )
 
     def __mul__(self, count: int) -> Cost:
         if not isinstance(count, int):
             return NotImplemented
-        return Cost(**{name: _times(getattr(self, name), count) for name in _FIELDS})
+        return Cost(
+            dsp=self.dsp * count,
+            bram36=self.bram36 * count,
+            lutram=self.lutram * count,
+            lut=self.lut * count,
+            ff=self.ff * count,
+            priced_lut={name: amount * count for name, amount in self.priced_lut.items()},
+            priced_ff={name: amount * count for name, amount in self.priced_ff.items()},
+        )
 
     __rmul__ = __mul__
 
 
-_FIELDS = tuple(entry.name for entry in dataclasses.fields(Cost))
-
-
-def _sum(one, two):
-    if isinstance(one, Mapping):
-        return {name: one.get(name, 0) + two.get(name, 0) for name in {**one, **two}}
-    return one + two
-
-
-def _times(value, count):
-    return {name: amount * count for name, amount in value.items()} if isinstance(value, Mapping) else value * count
+def _sum(one: Mapping[str, float], two: Mapping[str, float]) -> Mapping[str, float]:
+    if not one or not two:
+        return one or two
+    return {name: one.get(name, 0) + two.get(name, 0) for name in {**one, **two}}

@@ -6,25 +6,38 @@ from amaranth import Array, Cat, Const, Module, Mux, ResetInserter, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 
+from model.graph import DeitShape
 from rtl.bus.axi import DATA_BITS
 from rtl.config import AcceleratorConfig
+from rtl.cost import Cost
 from rtl.pixel_serial import PixelSerial, scatterer_members
 from rtl.row_bus import CHANNEL_BITS, LANES, PASS_BITS, LoadKind
+from rtl.tech.memory_cost import memory
 
 #: Tokens of one grid row that lie in one pass. ``turn``: lane of the grid row's first token, had it been in this pass.
 #: ``final``: no more parts in this grid row.
 Part = data.StructLayout({"turn": 4, "pass_index": PASS_BITS, "group_0": 4, "group_1": 4, "lanes": LANES, "upper": LANES, "final": 1})
 
 
-def turns(config: AcceleratorConfig) -> bool:
+def pixel_turn(config: AcceleratorConfig) -> wiring.Component:
+    """`PixelTurn` where it can be, else `PixelSerial`."""
+    return PixelTurn(config) if is_turned(config) else PixelSerial(config)
+
+
+def is_turned(config: AcceleratorConfig) -> bool:
     """Whether patch lines are whole beats and at most 16 patches lie side by side."""
     shape = config.shape
     return shape.patch_size * shape.channels % LANES == 0 and shape.grid <= LANES
 
 
-def pixel_turn(config: AcceleratorConfig) -> wiring.Component:
-    """`PixelTurn` where it can be, else `PixelSerial`."""
-    return PixelTurn(config) if turns(config) else PixelSerial(config)
+def turn_cost(shape: DeitShape) -> Cost:
+    """Of a `PixelTurn`: its banks; the rest hardly varies."""
+    return LANES * memory(8, 2 << _place_bits(shape))
+
+
+def _place_bits(shape: DeitShape) -> int:
+    """Of a byte's place in a bank: patch column, and beat of the patch's line."""
+    return 4 + max(1, (shape.patch_size * shape.channels // LANES - 1).bit_length())
 
 
 def parts(config: AcceleratorConfig) -> list[dict[str, int]]:
@@ -86,8 +99,7 @@ class PixelTurn(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        beats = self.line // LANES
-        place_bits = 4 + max(1, (beats - 1).bit_length())
+        beats, place_bits = self.line // LANES, _place_bits(self.config.shape)
         owned, readable = Signal(2), Signal(2)  # per line: written or being read; whole and in the banks
         release = Signal(2)
         banks = [Memory(shape=8, depth=2 << place_bits, init=[]) for _ in range(LANES)]

@@ -28,7 +28,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "numbers": ("model.*",),
     "boards": ("boards.*",),
-    "ground": ("rtl.errors", "rtl.shapes", "rtl"),
+    "ground": ("rtl.cost", "rtl.errors", "rtl.shapes", "rtl"),
     "leaves": (
         "rtl.config",
         "rtl.tech.*",
@@ -44,7 +44,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "buses": ("rtl.row_bus", "rtl.statistics_bus", "rtl.attention_config", "rtl.attention_bus", "rtl.efficientvit.row_bus"),
     "units": ("rtl.units.*",),
     "program": ("rtl.program.*", "rtl.efficientvit.program.*"),
-    "accelerator": ("rtl.accelerator", "rtl.efficientvit.accelerator"),
+    "accelerator": ("rtl.accelerator", "rtl.accelerator_cost", "rtl.efficientvit.accelerator", "rtl.efficientvit.accelerator_cost"),
     "flow": ("rtl.flow.*",),
     "plan": ("rtl.plan.*",),
     "top": ("rtl.top", "rtl.verbs.*"),

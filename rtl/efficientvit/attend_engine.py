@@ -14,7 +14,7 @@ from rtl.efficientvit.attend_feeder import AttendFeeder
 from rtl.efficientvit.key_value_memory import BANKS, PixelMemory
 from rtl.efficientvit.state_memory import CHUNK, WORD_BITS, StateMemory, WordLayout
 from rtl.shapes import ceil_div
-from rtl.tech.lut_arithmetic import LutMultiplyAdd
+from rtl.tech.lut_arithmetic import row_bits
 from rtl.tech.memory_cost import block_memory, lut_memory
 from rtl.units.outer_product import PRODUCTS, READ
 from rtl.units.protocol import delay
@@ -103,10 +103,10 @@ class AttendEngine(wiring.Component):
 def attend_cost(config: AttendConfig) -> Cost:
     """Of an `AttendEngine` with multipliers of LUTs: the sums and their multipliers, keys and values of pixels, states.
 
-    Four slices requantize. A sum has two memories, an adder, and a product of ``row_bits``; four sums are chosen, four to a LUT.
+    Four slices requantize. A sum has two memories, an adder, and a product of `row_bits`; four sums are chosen, four to a LUT.
     """
     core, words = config.attention, config.key_value.word_bits
-    product, slots = LutMultiplyAdd(core.technology, sum_bits=core.bits, b_bits=core.key_bits), core.key_parts * core.value_parts
+    product, slots = sum(row_bits(core.bits, core.key_bits)), core.key_parts * core.value_parts
     choices, level = 0, (core.values + 1) * (core.keys // READ)
     while level > 1:
         level = ceil_div(level, 4)
@@ -115,8 +115,8 @@ def attend_cost(config: AttendConfig) -> Cost:
     memories = BANKS * block_memory(words, config.key_value_depth) + block_memory(WORD_BITS, config.state_depth, granularity=8 * CHUNK)
     own = Cost(
         dsp=READ,
-        lut=PRODUCTS * (core.sum_bits + sum(product.row_bits)) + core.values * (2 * core.bits + 2) + READ * choices * core.sum_bits,
+        lut=PRODUCTS * (core.sum_bits + product) + core.values * (2 * core.bits + 2) + READ * choices * core.sum_bits,
         priced_lut={"": 1, "bits": core.bits},
-        priced_ff={"": 1, "bits": core.bits, "product bits": PRODUCTS * sum(product.row_bits)},
+        priced_ff={"": 1, "bits": core.bits, "product bits": PRODUCTS * product},
     )
     return own + sums + memories

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from amaranth import UnusedElaboratable
 from rich.progress import track
 
 from rtl.flow.build import instantiated
@@ -42,7 +41,7 @@ def measured(machine: Machine) -> dict[str, dict[str, float]]:
 def _estimates(config: Config, names: Sequence[str]) -> dict[str, Resources]:
     """Of the named modules, or of all."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UnusedElaboratable)  # those that are not asked for
+        warnings.simplefilter("ignore")  # Amaranth warns of components that are not used: those that are not asked for
         design = design_of(config)
         components = {name: component for name, (component, _) in design.separate.items()} | {TOP_MODULE: design.accelerator}
         texts = {name: to_rtlil(component, name) for name, component in components.items() if not names or name in names}

@@ -57,6 +57,17 @@ def _signed_bits(low, high):
     return max((~low if low < 0 else low).bit_length(), (~high if high < 0 else high).bit_length()) + 1
 
 
+def row_bits(sum_bits, b_bits, c_bits=1):
+    """Width law of a `LutMultiplyAdd`'s rows, a LUT per bit: the sum so far less its two lowest bits, and at most 3 * (a + d)."""
+    once, high = 1 << (sum_bits - 1), 1 << (c_bits - 1)
+    low, high, found = -high, high - 1, []
+    for _ in range(b_bits // 2):
+        low, high = low - 3 * once, high + 3 * (once - 1)
+        found.append(_signed_bits(low, high))
+        low, high = low >> 2, high >> 2
+    return found
+
+
 class LutMultiplyAdd(wiring.Component):
     """p = (a + d) * b + c, b unsigned, a result every cycle: the work of `rtl.tech.dsp48e2.MultiplyAdd` without a slice.
 
@@ -90,7 +101,7 @@ class LutMultiplyAdd(wiring.Component):
             raise ValueError(f"b_bits must be even, two per row: got {b_bits}; add one")
         self.technology, self.sum_bits, self.b_bits = technology, sum_bits, b_bits
         self.latency = self.latency_of(b_bits)
-        self.row_bits = self._row_bits(c_bits)
+        self.row_bits = row_bits(sum_bits, b_bits, c_bits)
         p_bits = self.row_bits[-1] + b_bits - 2
         super().__init__(
             {"a": In(signed(sum_bits)), "d": In(signed(sum_bits)), "b": In(b_bits), "c": In(signed(c_bits)), "p": Out(signed(p_bits))}
@@ -100,16 +111,6 @@ class LutMultiplyAdd(wiring.Component):
     def latency_of(b_bits):
         """Cycles of a multiplier by so many bits."""
         return 2 + b_bits // 2
-
-    def _row_bits(self, c_bits):
-        """Width law of the rows: the sum so far less its two lowest bits, and at most 3 * (a + d)."""
-        once, high = 1 << (self.sum_bits - 1), 1 << (c_bits - 1)
-        low, high, found = -high, high - 1, []
-        for _ in range(self.b_bits // 2):
-            low, high = low - 3 * once, high + 3 * (once - 1)
-            found.append(_signed_bits(low, high))
-            low, high = low >> 2, high >> 2
-        return found
 
     def elaborate(self, platform):
         m = Module()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from amaranth.utils import bits_for
 
 from rtl.attention_config import AttentionConfig
@@ -29,6 +31,7 @@ def bank_cost(config: AttentionConfig, rows: int) -> Cost:
     return own + _memory(config.key_depth, words) + _memory(config.value_depth, 16 * rows)
 
 
+@cache
 def _memory(depth: int, size: int) -> Cost:
     """A memory in columns, its word's register, and the choice between its parts."""
     cost, parts = Cost(ff=size), memory_parts(depth, size)
@@ -39,6 +42,7 @@ def _memory(depth: int, size: int) -> Cost:
 
 
 def selection_cost(config: AttentionConfig) -> Cost:
-    """Behind the banks: a word of keys or of values of one of the groups, and its register."""
+    """Behind the banks: a word of keys or of values of one of the groups, and its register. A LUT per bit that may be chosen: what a group
+    lacks of values is 0."""
     words = 16 * config.lanes
-    return Cost(lut=words * multiplexer_luts(2 * config.groups), ff=words)
+    return Cost(ff=words, lut=words * config.groups + 16 * config.rows)
