@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from rtl.config import AcceleratorConfig
@@ -12,9 +12,10 @@ from rtl.flow.estimate import Resources
 from rtl.flow.machine import Config
 from rtl.flow.simulate import IMAGES_PER_RUN
 from rtl.plan import cycles, resources
+from rtl.plan.cycles import Prediction
 
-#: Images of an EfficientViT's program that show its period: of the second pair.
-_PERIOD_IMAGES = 4
+#: Images of an EfficientViT's programs from which a longer one follows: one pair, and two.
+_SHORT, _LONG = 2, 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,24 +24,44 @@ class PredictedModels:
 
     network: Callable[[int], Any]
     memory: Memory
+    _programs: dict[tuple[Any, int], Prediction] = field(default_factory=dict)
 
-    def program(self, config: Config, images: int = IMAGES_PER_RUN) -> cycles.Prediction:
-        """Of a program of so many images: by default, of as many as `simulate` puts into one."""
-        return cycles.predict(self.network(config.bits), config, images, self.memory)
+    def program(self, config: Config) -> Prediction:
+        """Of as many images as `simulate` puts into a program. An EfficientViT's pairs follow each other at one distance, so that
+        programs of one and of two pairs tell what more of them take."""
+        if isinstance(config, AcceleratorConfig):
+            return self._predicted(config, IMAGES_PER_RUN)
+        short, long = self._predicted(config, _SHORT), self._predicted(config, _LONG)
+        more = (IMAGES_PER_RUN - _LONG) / (_LONG - _SHORT)
+
+        def longer(one: float, two: float) -> int:
+            return round(two + more * (two - one))
+
+        return Prediction(
+            cycles=longer(short.cycles, long.cycles),
+            images=IMAGES_PER_RUN,
+            cycles_per_further_image=(long.cycles - short.cycles) / (_LONG - _SHORT),
+            account={name: longer(short.account[name], long.account[name]) for name in long.account},
+            ddr_bytes=longer(short.ddr_bytes, long.ddr_bytes),
+            instructions=longer(short.instructions, long.instructions),
+        )
 
     def cycles_per_image(self, config: Config) -> float:
-        """About that of a program of ``IMAGES_PER_RUN`` images, from a shorter one: a DeiT's pairs follow each other nearly without
-        overlap (what there is makes the longer program up to 3 % faster), an EfficientViT's at a period that the second pair shows."""
+        """In the program of `program`; a DeiT's from a program of one pair, up to 3 % slower, as its pixels come behind nothing."""
         if isinstance(config, AcceleratorConfig):
-            return self.program(config, config.images).cycles_per_image
-        found = self.program(config, _PERIOD_IMAGES)
-        assert found.cycles_per_further_image is not None
-        return (found.cycles + (IMAGES_PER_RUN - _PERIOD_IMAGES) * found.cycles_per_further_image) / IMAGES_PER_RUN
+            return self._predicted(config, config.images).cycles_per_image
+        return self.program(config).cycles_per_image
 
     def bytes_per_image(self, config: Config) -> float:
         """From and to the memory, in the program of `cycles_per_image`."""
-        found = self.program(config, config.images if isinstance(config, AcceleratorConfig) else _PERIOD_IMAGES)
+        found = self._predicted(config, config.images) if isinstance(config, AcceleratorConfig) else self.program(config)
         return found.ddr_bytes / found.images
 
     def resources(self, config: Config) -> Resources:
         return resources.predict(config)["total"]
+
+    def _predicted(self, config: Config, images: int) -> Prediction:
+        key = config, images
+        if key not in self._programs:
+            self._programs[key] = cycles.predict(self.network(config.bits), config, images, self.memory)
+        return self._programs[key]

@@ -28,6 +28,10 @@ from rtl.program.tiling import SHORTEST_FILL
 MOST_PASSES = 15
 #: Tiles that the weight memory holds: the next one arrives, one is asked for, one is used.
 WEIGHT_BUFFERS = 3
+#: More rows must save so much of the products, or they are not worth a look.
+WORTH = 0.02
+#: Of a row's activation memory: a block memory each for so many codes, or two.
+MEMORY_WORDS = (512, 1024)
 
 
 class Space(Protocol):
@@ -124,7 +128,9 @@ def _filled(activations: int) -> int:
 
 
 class EfficientVitSpace:
-    """Rows of an EfficientViT's machine; its memories follow from the network (`rtl.efficientvit.preset`).
+    """Rows of an EfficientViT's machine and words of their memories; other memories follow from the network (`rtl.efficientvit.preset`).
+
+    49 rows are most worth their place: tensors of 224 x 224 networks are whole passes of them.
 
     dsp_clock : of the rows' slices; at 2 a row has half as many, and 500 MHz beside 250 are unproven
     """
@@ -142,11 +148,11 @@ class EfficientVitSpace:
         graph = self.network(bits)
         least = float("inf")
         for rows in self.ROWS if self.rows is None else (self.rows,):
-            config = efficientvit_preset(graph, rows=rows, dsp_clock=self.dsp_clock)
             cycles = self._products(graph, rows)
-            if cycles < least:
+            if cycles <= least * (1 - WORTH):
                 least = cycles
-                yield (config,)
+                config = efficientvit_preset(graph, rows=rows, dsp_clock=self.dsp_clock)
+                yield [replace(config, memory_words=words) for words in MEMORY_WORDS if words >= config.memory_words]
 
     def least_cycles(self, config: EfficientVitMachine, memory_bytes: float) -> float:
         """The array without a wait."""
