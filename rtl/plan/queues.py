@@ -43,6 +43,7 @@ class Queues:
         count = 1 + max(queue_of.values())
         self.engines: dict[int, Engine] = {}
         self._program = [(instruction, queue_of[instruction.opcode]) for instruction in instructions]
+        self._waits = {id(instruction): _waits(instruction) for instruction in instructions}
         self._fetched, self._dealt = 0, start + 1 + REQUEST_LATENCY + memory.latency + BEAT_LATENCY
         self._queues: list[list[tuple[Instruction, float]]] = [[] for _ in range(count)]  # what was dealt to each, and when
         self._taken: list[list[float]] = [[] for _ in range(count)]
@@ -56,7 +57,7 @@ class Queues:
     def waits(self, instruction: Instruction) -> dict[int, float]:
         """When each counter that it waits for had its value, for the queue's eyes; infinite if that is not known yet."""
         found = {}
-        for counter, value in _waits(instruction):
+        for counter, value in self._waits[id(instruction)]:
             posts = self._posts[counter]
             found[counter] = posts[value - 1] if len(posts) >= value else math.inf
         return found
