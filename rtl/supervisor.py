@@ -13,6 +13,11 @@ from rtl.dispatcher import Blocked
 from rtl.dma_engine import DmaError, Window, Windows
 
 
+def start_cycles(settle: int) -> int:
+    """From the register write to ``start``, after a reset, an error or a clear. The cycle counter counts them."""
+    return settle + 3
+
+
 class Supervisor(wiring.Component):
     """Control registers plus the state behind them.
 
@@ -34,7 +39,7 @@ class Supervisor(wiring.Component):
 
     Timing
     ------
-    `start` follows the register write by 3 cycles, or by `settle` + 3 after a reset, an error or a clear: what was in flight in the rows
+    `start` follows the register write by 3 cycles, or by `start_cycles` after a reset, an error or a clear: what was in flight in the rows
     then has come out. An error stops the machine three cycles after it is seen: `clear` stays high until the next
     start, so nothing is fetched, transferred or computed any more.
     The watchdog counts cycles in which nothing is fetched, moved, computed or posted. Events are counted one cycle late.

@@ -23,6 +23,7 @@ from rtl.efficientvit.head_engine import HeadEngineConfig
 from rtl.efficientvit.isa import HEAD_BUFFER, PAYLOAD, Counter, Instruction, LoadTarget, Opcode
 from rtl.efficientvit.row import Row, RowUnits, row_members
 from rtl.efficientvit.row_feeder import BANK_MODULE, RowFeeder
+from rtl.efficientvit.row_timing import RowTiming
 from rtl.efficientvit.weight_bank import WeightBank
 from rtl.efficientvit.window_input import WindowInput
 from rtl.separate import SeparateEngine, SeparateModule
@@ -63,6 +64,11 @@ WAIT_STATES = {
     Counter.OUTERS_DONE: TraceState.ATTENTION,
     Counter.WINDOWS_DONE: TraceState.INPUT,
 }
+
+
+def settle_cycles(timing: RowTiming, rows: int) -> int:
+    """Until nothing that was issued before is in flight any more."""
+    return timing.word + 2 * rows + 64
 
 
 def engines(config: EfficientVitMachine) -> dict[str, wiring.Component]:
@@ -135,7 +141,7 @@ class EfficientVitAccelerator(wiring.Component):
             m.submodules[f"reader_{name}"] = reader
         m.submodules.writer = writer = AxiWriter()
         identity = ControlRegistersConfig(rows=config.rows, inputs=32, bits=config.bits, lanes=1, passes=1)
-        settle = timing.word + 2 * config.rows + 64
+        settle = settle_cycles(timing, config.rows)
         m.submodules.supervisor = supervisor = Supervisor(identity, Instruction.queue_count(), settle=settle)
         dispatcher, dma, streams = Dispatcher(Instruction, extra_posts=1), DmaEngine(), WeightStream(config)
         windows, sequencer = WindowInput(config), ArraySequencer()

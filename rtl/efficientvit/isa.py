@@ -42,6 +42,8 @@ class Counter(enum.IntEnum):
     """What the compiler uses the counters for. NONE is never posted. The two of the array and OUTERS_DONE, DEPTHS_DONE are posted by the
     machine for every instruction of their queues; the others by the instruction's post."""
 
+    __hash__ = int.__hash__  # Enum's own hashes the name
+
     NONE = 0
     LOADED = 1  # LOADs in place
     STREAMED = 2  # weight tiles in the weight memory

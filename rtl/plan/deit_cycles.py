@@ -3,7 +3,8 @@
 Formulas, in cycles
 -------------------
 * Fetch, queues, waits, posts: `rtl.plan.dispatch`.
-* INPUT: over its own port, as fast as the load bus scatters it; positions and tables of the same time wait for the bus.
+* INPUT: over its own port, as fast as the load bus scatters it; positions and tables of the same time wait for the bus. Positions also
+  wait in every cycle in which the rows write residuals: `rtl.token_ports`.
 * LOAD: an item, or a beat of positions, per cycle; the memory's latency is hidden while others still arrive. STORE: `BEAT_CYCLES` per
   eight logits, after all LOADs.
 * STREAM: every weight port brings 16 bytes per cycle; the latency is hidden likewise.
@@ -37,10 +38,11 @@ from rtl.pixel_input import POST_CYCLES as PIXEL_POST
 from rtl.pixel_input import REQUEST_CYCLES as PIXEL_REQUEST
 from rtl.plan.bandwidth import Bandwidth
 from rtl.plan.dispatch import Dispatch
-from rtl.program.isa import QUEUE_OF, Counter, Destination, Instruction, LoadTarget, Opcode, weight_item_bits
+from rtl.program.isa import QUEUE_OF, Accumulate, Counter, Destination, Instruction, LoadTarget, Opcode, weight_item_bits
 from rtl.program.memory import BEAT_BYTES
 from rtl.row_units import RowUnits
 from rtl.slice_port import WRITE_LATENCY
+from rtl.supervisor import start_cycles
 from rtl.weight_stream import POST_CYCLES as STREAM_POST
 from rtl.weight_stream import request_cycles
 
@@ -187,11 +189,13 @@ class _Array:
     changed_over: float = 0.0  # start of the last compute: the next fill may begin
     compute_end: float = 0.0
     readable: dict[int, float] = field(default_factory=dict)  # per pass: when it may be filled again
+    begins: list[float] = field(default_factory=list)  # of the last tile's steps: their first words
 
     def tile(self, payload: dict[str, int], ready: float, reason: str) -> Span:
         """``ready``: its waits are met, the last one being for ``reason``."""
         ready = max(ready, self.issued) + FIRST_STEP_CYCLES
         account: Tally[str] = Tally()
+        self.begins = []
         passes = range(payload["first_pass"], payload["first_pass"] + payload["passes"])
         starts = []
         for _ in range(payload["images"]):
@@ -207,6 +211,7 @@ class _Array:
         fill = -(-payload["activations"] // 16) * 16
         fill_start = max(ready, self.changed_over, self.readable.get(index, 0.0))
         compute_start = self.changed_over = max(fill_start + fill, self.compute_end)
+        self.begins.append(compute_start)
         idle, waited = self.compute_end, max(self.compute_end, min(ready, fill_start))
         filled_from = max(self.compute_end, fill_start)
         account.update({reason: waited - idle, "hazard": filled_from - waited, "fill": compute_start - filled_from})
@@ -228,7 +233,7 @@ class _Machine:
         self.latency = memory.latency + BUS_LATENCY
         self.memory = Bandwidth(memory.bytes_per_cycle, memory.refresh_period, memory.refresh_length)
         self.load_bus = Bandwidth(1.0)  # beats to the rows
-        self.dispatch = Dispatch(QUEUE_OF, self.memory, memory.latency)
+        self.dispatch = Dispatch(QUEUE_OF, self.memory, memory.latency, start_cycles(timing.drain))
         self.data, self.weights, self.pixels = _Port(LOADS_HELD), _Port(STREAMS_HELD), _Port(1)
         self.array, self.attend_free = _Array(timing), 0.0
 
@@ -239,6 +244,7 @@ class _Machine:
         if instruction.opcode == Opcode.TILE:
             span = self.array.tile(payload, offered, self._reason(payload, waits))
             taken = span.start
+            self._write_residuals(payload)
         else:
             engines = {Opcode.ATTEND: self._attend, Opcode.STREAM: self._stream, Opcode.LOAD: self._load, Opcode.INPUT: self._input}
             span = engines.get(Opcode(instruction.opcode), self._store)(payload, offered)
@@ -247,6 +253,12 @@ class _Machine:
         if instruction.post_enable:
             self.dispatch.post(instruction.post_counter, span.done)
         return replace(span, name=instruction.comment, opcode=Opcode(instruction.opcode))
+
+    def _write_residuals(self, payload: dict[str, int]) -> None:
+        """They take cycles of the load bus from positions: one per result."""
+        if payload["destination"] == Destination.RESIDUAL and payload["accumulate"] in (Accumulate.NONE, Accumulate.LAST):
+            for begin in self.array.begins:
+                self.load_bus.transfer(begin, payload["words"] / payload["planes"], 1 / payload["planes"])
 
     @staticmethod
     def _reason(payload: dict[str, int], waits: Mapping[int, float]) -> str:

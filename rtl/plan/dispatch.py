@@ -22,12 +22,12 @@ class Dispatch:
 
     Every wait looks back in the program (a tested law), so what it waits for is known by then.
 
-    queues : of each opcode        memory, latency : where the program comes from
+    queues : of each opcode        memory, latency : where the program comes from        start : of the dispatcher
     """
 
-    def __init__(self, queues: Mapping[Any, int], memory: Bandwidth, latency: float):
+    def __init__(self, queues: Mapping[Any, int], memory: Bandwidth, latency: float, start: float):
         self._queue_of, self._memory = queues, memory
-        self._dealt = 1 + REQUEST_LATENCY + latency + BEAT_LATENCY
+        self._dealt = start + 1 + REQUEST_LATENCY + latency + BEAT_LATENCY
         self._taken: defaultdict[int, list[float]] = defaultdict(list)
         self._posts: defaultdict[int, list[float]] = defaultdict(list)
 

@@ -15,7 +15,7 @@ from functools import partial
 from rtl.bus import axi_writer
 from rtl.bus.axi_reader import BEAT_LATENCY, REQUEST_LATENCY
 from rtl.efficientvit import depth_engine, dma_engine, window_former, window_input
-from rtl.efficientvit.accelerator import DEPTH_SETTLE, WAIT_STATES, TraceState, attend_config, depth_config
+from rtl.efficientvit.accelerator import DEPTH_SETTLE, WAIT_STATES, TraceState, attend_config, depth_config, settle_cycles
 from rtl.efficientvit.array_sequencer import COMMAND_CYCLES, OFFER_CYCLES, step_cycles
 from rtl.efficientvit.attend_engine import AttendEngine
 from rtl.efficientvit.collector import GROUP_INTERVAL, Collector
@@ -32,6 +32,7 @@ from rtl.plan.queues import Queues
 from rtl.program.instruction import Instruction as AnyInstruction
 from rtl.program.memory import BEAT_BYTES
 from rtl.slice_port import WRITE_LATENCY
+from rtl.supervisor import start_cycles
 from rtl.weight_stream import POST_CYCLES, request_cycles
 
 #: What the array does in a cycle, or waits for: the names of the accelerator's own account.
@@ -307,8 +308,8 @@ class Schedule:
 
 def schedule(instructions: Sequence[Instruction], config: EfficientVitMachine, memory: Memory) -> Schedule:
     """Every engine's instructions as soon as it can."""
-    queues = Queues(instructions, QUEUE_OF, memory)
     timing, collector = RowUnits(config).timing, Collector(config)
+    queues = Queues(instructions, QUEUE_OF, memory, start_cycles(settle_cycles(timing, config.rows)))
     latency = memory.latency + REQUEST_LATENCY
     array = _Array(
         queues,

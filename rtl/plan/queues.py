@@ -19,7 +19,7 @@ HELD = QUEUE_DEPTH + 1
 
 
 class Engine(Protocol):
-    """Executes the instructions of a queue, in order. What it does when it takes one: calls `Queues.post`, now or when memory has answered."""
+    """Executes the instructions of a queue, in order. Each ends in `Queues.post`, called at once or when the memory has answered."""
 
     def free(self, instruction: Instruction) -> float:
         """When it can take this one, the next; infinite as long as that is not known."""
@@ -34,16 +34,17 @@ class Queues:
     """Runs a program: whatever can happen first, happens.
 
     queue_of : per opcode        engines : per queue; those in front are served first where several share a unit
-    memory : behind all ports
+    memory : behind all ports        start : of the dispatcher
     """
 
-    def __init__(self, instructions: Sequence[Instruction], queue_of: Mapping[Any, int], memory: Memory):
+    def __init__(self, instructions: Sequence[Instruction], queue_of: Mapping[Any, int], memory: Memory, start: float):
         self.memory = SharedMemory(memory)
         self.memory.moved = INSTRUCTION_BYTES * len(instructions)
         count = 1 + max(queue_of.values())
         self.engines: dict[int, Engine] = {}
         self._program = [(instruction, queue_of[instruction.opcode]) for instruction in instructions]
-        self._fetched, self._dealt = 0, 1 + REQUEST_LATENCY + memory.latency + BEAT_LATENCY
+        self._waits = {id(instruction): _waits(instruction) for instruction in instructions}
+        self._fetched, self._dealt = 0, start + 1 + REQUEST_LATENCY + memory.latency + BEAT_LATENCY
         self._queues: list[list[tuple[Instruction, float]]] = [[] for _ in range(count)]  # what was dealt to each, and when
         self._taken: list[list[float]] = [[] for _ in range(count)]
         self._offered: list[float | None] = [None] * count  # of each queue's head, once it is known
@@ -56,7 +57,7 @@ class Queues:
     def waits(self, instruction: Instruction) -> dict[int, float]:
         """When each counter that it waits for had its value, for the queue's eyes; infinite if that is not known yet."""
         found = {}
-        for counter, value in _waits(instruction):
+        for counter, value in self._waits[id(instruction)]:
             posts = self._posts[counter]
             found[counter] = posts[value - 1] if len(posts) >= value else math.inf
         return found

@@ -36,7 +36,7 @@ class SharedMemory:
         self._rates: list[tuple[_Transfer, float]] = []
 
     def request(self, port: str, first: float, size: int, rate: float, done: Callable[[float], None], channels: int = 1) -> None:
-        """``size`` bytes over ``channels`` AXI ports, the first ones not before ``first``, at most ``rate`` a cycle; then ``done(time)``."""
+        """``size`` bytes over ``channels`` AXI ports, not before ``first``, at most ``rate`` a cycle; then ``done(time)``."""
         self.moved += size
         self._ports[port].append(_Transfer(first, size, min(rate, BEAT_BYTES * channels), channels, done))
         self._share()

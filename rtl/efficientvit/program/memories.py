@@ -45,14 +45,14 @@ class BankCells:
         self._tasks: list[Task] = []
 
     def read(self, cells: np.ndarray, task: Task) -> None:
-        writers = np.unique(self._writer[cells])
-        assert writers.size == 0 or writers[0] >= 0, f"{task.name} reads what was never written"
-        task.after |= {(self._tasks[index], Event.COLLECTED) for index in writers.tolist()}
+        writers = set(self._writer[cells].tolist())
+        assert -1 not in writers, f"{task.name} reads what was never written"
+        task.after |= {(self._tasks[index], Event.COLLECTED) for index in writers}
         self._reader[cells] = self._number(task)
 
     def write(self, cells: np.ndarray, task: Task) -> None:
-        readers = np.unique(self._reader[cells])
-        task.after |= {(self._tasks[index], Event.DONE) for index in readers.tolist() if index >= 0}
+        readers = set(self._reader[cells].tolist())
+        task.after |= {(self._tasks[index], Event.DONE) for index in readers if index >= 0}
         self._writer[cells] = self._number(task)
 
     def _number(self, task: Task) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -83,18 +84,22 @@ class Ring:
 
     def write(self, task: Task, band: Band, tensor: Tensor, pixels: range, tile: tuple[int, int]) -> None:
         """``task`` writes some words of some pixels."""
-        self._cells.write(self._places(band, tensor, pixels, tile), task)
+        self._cells.write(_places(self.depth, band, tensor.width, pixels, tile), task)
 
     def read(self, task: Task, band: Band, tensor: Tensor, line: int) -> None:
         """``task`` reads a line."""
-        self._cells.read(self._places(band, tensor, range(line * tensor.width, (line + 1) * tensor.width), band.tile), task)
+        pixels = range(line * tensor.width, (line + 1) * tensor.width)
+        self._cells.read(_places(self.depth, band, tensor.width, pixels, band.tile), task)
 
-    def _places(self, band: Band, tensor: Tensor, pixels: range, tile: tuple[int, int]) -> np.ndarray:
-        y, x = np.divmod(np.array(pixels), tensor.width)
-        flat = y % band.lines * band.pitch + x
-        addresses = band.base + flat // RING_BANKS * band.words
-        words = np.arange(tile[0], tile[0] + tile[1]) - band.first
-        return ((flat % RING_BANKS * self.depth + addresses)[:, None] + words).ravel()
+
+@lru_cache(maxsize=4096)
+def _places(depth: int, band: Band, width: int, pixels: range, tile: tuple[int, int]) -> np.ndarray:
+    """Some words of some pixels of a tensor of this width. Lines are read by several line pairs."""
+    y, x = np.divmod(np.arange(pixels.start, pixels.stop), width)
+    flat = y % band.lines * band.pitch + x
+    addresses = band.base + flat // RING_BANKS * band.words
+    words = np.arange(tile[0], tile[0] + tile[1]) - band.first
+    return ((flat % RING_BANKS * depth + addresses)[:, None] + words).ravel()
 
 
 def _bank_words(lines: int, pitch: int, words: int) -> int:

@@ -15,6 +15,8 @@ IMAGES_TOGETHER = 2
 class Engine(enum.IntEnum):
     """The queue that executes a task; its number is the dispatcher's."""
 
+    __hash__ = int.__hash__  # Enum's own hashes the name, and engines and counters are keys everywhere
+
     DMA = 0
     ARRAY = 1
     OUTER = 2
