@@ -44,7 +44,7 @@ def rest_cost(config: AcceleratorConfig) -> Cost:
         bram36=_READER_MEMORIES * (_READERS + ports),
         lutram=_QUEUES_LUTRAM + _READER_LUTRAM * ports,
         ff=16 * sum(attention.stagger) + 2 * ports * max(item, DATA_BITS),
-        priced_lut={"": 1, "weight ports": ports, "cut ports": ports * (item < DATA_BITS), "turned pixels": turned},
-        priced_ff={"": 1, "weight ports": ports, "turned pixels": turned, "attention bus": attention_bus(attention).size},
+        priced_lut={"constant": 1, "weight ports": ports, "cut ports": ports * (item < DATA_BITS), "turned pixels": turned},
+        priced_ff={"constant": 1, "weight ports": ports, "turned pixels": turned, "attention bus": attention_bus(attention).size},
     )
     return own + selection_cost(attention) + logits + turned * turn_cost(shape)

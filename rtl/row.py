@@ -255,8 +255,8 @@ def row_cost(config: AcceleratorConfig) -> Cost:
         dsp=6,
         lut=chosen,
         ff=row_bus(config).size + attention_bus(attention).size + LoadBus.size,
-        priced_lut={"": 1, "bits": config.bits, "two images": config.images - 1},
-        priced_ff={"": 1, "bits": config.bits},
+        priced_lut={"constant": 1, "bits": config.bits, "two images": config.images - 1},
+        priced_ff={"constant": 1, "bits": config.bits},
     )
     strategy = STRATEGIES[config.strategy]()
     return strategy.cost(config.inputs, config.bits) + attention_cost(attention) + partials + memories + own

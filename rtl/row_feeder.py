@@ -215,5 +215,5 @@ def feeder_cost(config: AcceleratorConfig) -> Cost:
         + block_memory(Parameter.size, config.weight_words)
         + block_memory(NormPair.size, 4 * config.shape.embed_dim)
     )
-    varying = {"": 1, "address bits": residual_address_bits(config) + activation_address_bits(config), "passes": config.passes}
+    varying = {"constant": 1, "address bits": residual_address_bits(config) + activation_address_bits(config), "passes": config.passes}
     return memories + Cost(priced_lut=varying, priced_ff=varying)

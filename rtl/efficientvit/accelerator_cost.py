@@ -19,6 +19,8 @@ from rtl.units.depthwise_channel import channel_cost
 
 #: Readers of program, data and pixels, each with two block memories, as those of the weight ports have.
 _READERS, _READER_MEMORIES = 3, 2
+#: Memory LUTs of queues and readers: their LUTs are in the price of what has them.
+_QUEUES_LUTRAM = 984
 
 
 def module_costs(config: EfficientVitMachine) -> dict[str, tuple[Cost, int]]:
@@ -44,7 +46,8 @@ def rest_cost(config: EfficientVitMachine) -> Cost:
     parameters = block_memory(BEATS_PER_PAIR * PARAMETER_BITS, config.parameter_words, granularity=PARAMETER_BITS)
     own = Cost(
         bram36=_READER_MEMORIES * readers,
-        priced_lut={"": 1, "rows": config.rows},
-        priced_ff={"": 1, "rows": config.rows},
+        lutram=_QUEUES_LUTRAM,
+        priced_lut={"constant": 1},
+        priced_ff={"constant": 1},
     )
     return own + parameters + window_cost(config)

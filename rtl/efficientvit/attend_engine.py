@@ -116,7 +116,7 @@ def attend_cost(config: AttendConfig) -> Cost:
     own = Cost(
         dsp=READ,
         lut=PRODUCTS * (core.sum_bits + product) + core.values * (2 * core.bits + 2) + READ * choices * core.sum_bits,
-        priced_lut={"": 1, "bits": core.bits},
-        priced_ff={"": 1, "bits": core.bits, "product bits": PRODUCTS * product},
+        priced_lut={"constant": 1, "bits": core.bits},
+        priced_ff={"constant": 1, "bits": core.bits, "product bits": PRODUCTS * product},
     )
     return own + sums + memories

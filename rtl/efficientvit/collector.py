@@ -235,6 +235,6 @@ def collector_cost(config: EfficientVitMachine) -> Cost:
     """Of a `Collector`: words are registers; what waits for the last row of a bus does so longer with more rows."""
     return Cost(
         ff=2 * BUSES * config.word_bits + BUSES * config.word_bits // 4,
-        priced_lut={"": 1, "rows": config.rows},
-        priced_ff={"": 1, "rows": config.rows, "bits": config.bits},
+        priced_lut={"constant": 1, "rows": config.rows},
+        priced_ff={"constant": 1, "rows": config.rows, "bits": config.bits},
     )

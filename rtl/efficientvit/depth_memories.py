@@ -108,4 +108,4 @@ class ParameterMemory(wiring.Component):
 def depth_cost(bits: int) -> Cost:
     """Of a `DepthEngine` without its channels: the memories of weights and parameters; the window's registers and choices by ``bits``."""
     memories = TAPS * block_memory(128, 1 << ADDRESS) + block_memory(parameter_word(HALF)["word"].width, 1 << ADDRESS)
-    return memories + Cost(priced_lut={"": 1, "bits": bits}, priced_ff={"": 1, "bits": bits})
+    return memories + Cost(priced_lut={"constant": 1, "bits": bits}, priced_ff={"constant": 1, "bits": bits})

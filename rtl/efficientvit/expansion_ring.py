@@ -160,7 +160,7 @@ def ring_cost(bits: int, depth: int) -> Cost:
     own = Cost(
         lut=BANKS * word + BANKS * word // 2 + 3 * read,
         ff=PORTS * 2 * word + BANKS * (2 * word + word // 2) + read,
-        priced_lut={"": 1, "address bits": bits_for(depth - 1)},
-        priced_ff={"": 1, "address bits": bits_for(depth - 1)},
+        priced_lut={"constant": 1, "address bits": bits_for(depth - 1)},
+        priced_ff={"constant": 1, "address bits": bits_for(depth - 1)},
     )
     return own + BANKS * block_memory(word, depth)

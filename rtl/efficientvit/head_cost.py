@@ -25,4 +25,4 @@ def head_cost(classes: int, bits: int) -> Cost:
         + block_memory(2 * VALUE_BITS, 1 << PAIR_BITS)
         + memory(VALUE_BITS * BANKS, 2 << beat_bits, granularity=2 * VALUE_BITS)
     )
-    return memories + pool_cost(bits) + Cost(dsp=_SLICES, priced_lut={"": 1, "bits": bits}, priced_ff={"": 1, "bits": bits})
+    return memories + pool_cost(bits) + Cost(dsp=_SLICES, priced_lut={"constant": 1, "bits": bits}, priced_ff={"constant": 1, "bits": bits})

@@ -211,8 +211,8 @@ def row_cost(config: EfficientVitMachine) -> Cost:
     fast = config.dsp_clock - 1
     own = Cost(
         dsp=WORD_CHANNELS // config.dsp_clock + 4,
-        priced_lut={"": 1, "bits": config.bits, "fast slices": fast},
-        priced_ff={"": 1, "bits": config.bits, "fast slices": fast, "fast bits": fast * config.bits},
+        priced_lut={"constant": 1, "bits": config.bits, "fast slices": fast},
+        priced_ff={"constant": 1, "bits": config.bits, "fast slices": fast, "fast bits": fast * config.bits},
     )
     memory = block_memory(config.word_bits, config.memory_words, granularity=config.word_bits // 2)
     return own + memory + 2 * lut_memory(EXPONENT_BITS, SCORE_SLOTS)

@@ -48,4 +48,4 @@ class WeightBank(wiring.Component):
 
 def bank_cost(config: EfficientVitMachine) -> Cost:
     """Of a `WeightBank`: its memory, the choice between its chunks, and a register."""
-    return block_memory(SLICE_BITS, config.weight_words) + Cost(ff=SLICE_BITS, priced_lut={"": 1}, priced_ff={"": 1})
+    return block_memory(SLICE_BITS, config.weight_words) + Cost(ff=SLICE_BITS, priced_lut={"constant": 1}, priced_ff={"constant": 1})

@@ -22,6 +22,7 @@ from rtl.plan.resources import STORED, TOTAL, Prices, costs, law_of, predict
 #: Of an unseen point, in percent; FF are told, not bound.
 BOUND, BOUNDED = 5.0, ("lut", "dsp", "bram36")
 KINDS = (*BOUNDED, "ff")
+_KEPT = (*KINDS, "lutram")
 _RESULTS = Path("benchmarks") / "results"
 
 
@@ -31,11 +32,11 @@ def measured(machine: Machine) -> dict[str, dict[str, float]]:
         found = json.loads((_RESULTS / f"{machine.result}.json").read_text(encoding="utf-8"))["resources"]
         return {TOTAL: {kind: found[kind] for kind in KINDS}}
     found = _estimates(machine.config, machine.modules)
-    modules = {name: {kind: getattr(resources, kind) for kind in KINDS} for name, resources in found.items()}
+    modules = {name: {kind: getattr(resources, kind) for kind in _KEPT} for name, resources in found.items()}
     if machine.modules:
         return modules
     total = sum((found[name] * count for name, (_, count) in costs(machine.config).items()), Resources())
-    return modules | {TOTAL: {kind: getattr(total, kind) for kind in KINDS}}
+    return modules | {TOTAL: {kind: getattr(total, kind) for kind in _KEPT}}
 
 
 def _estimates(config: Config, names: Sequence[str]) -> dict[str, Resources]:
@@ -89,8 +90,8 @@ def with_predictions(points: Sequence[Mapping[str, Any]], prices: Prices) -> lis
     for point in points:
         predicted, modules = predict(restored(point["config"]), prices), {}
         for name, values in point["modules"].items():
-            said = {kind: getattr(predicted[name], kind) for kind in KINDS}
-            errors = {kind: error_percent(said[kind], values["measured"][kind]) for kind in KINDS}
+            said = {kind: getattr(predicted[name], kind) for kind in values["measured"]}
+            errors = {kind: error_percent(said[kind], value) for kind, value in values["measured"].items()}
             modules[name] = {"measured": values["measured"], "predicted": said, "error_percent": errors}
         done.append({**point, "modules": modules})
     return done

@@ -133,4 +133,4 @@ class DepthwiseChannel(wiring.Component):
 
 def channel_cost(bits: int) -> Cost:
     """Of a `DepthwiseChannel`: nine slices for the taps and two for the requantizers."""
-    return Cost(dsp=TAPS + 2, priced_lut={"": 1, "bits": bits}, priced_ff={"": 1, "bits": bits})
+    return Cost(dsp=TAPS + 2, priced_lut={"constant": 1, "bits": bits}, priced_ff={"constant": 1, "bits": bits})

@@ -25,8 +25,8 @@ def bank_cost(config: AttentionConfig, rows: int) -> Cost:
     own = Cost(
         lut=words * ceil_div(pairs - 1, 5) + waiting,
         ff=8 * config.lanes * rows + words * pairs + words + 8 * rows,
-        priced_lut={"": 1, "address bits": bits_for(config.key_depth - 1) + address},
-        priced_ff={"": 1, "rows": rows},
+        priced_lut={"constant": 1, "address bits": bits_for(config.key_depth - 1) + address},
+        priced_ff={"constant": 1, "rows": rows},
     )
     return own + _memory(config.key_depth, words) + _memory(config.value_depth, 16 * rows)
 
