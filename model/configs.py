@@ -109,7 +109,10 @@ _MICRO = DeiTConfig(
 )
 _MICRO_WIDE = replace(_MICRO, name="deit_micro_wide", embed_dim=96, heads=6)
 #: Every DeiT by name.
-CONFIGS = {config.name: config for config in (_MICRO, _MICRO_WIDE, *_PLAIN, *(replace(c, name=f"{c.name}_distilled", distilled=True) for c in _PLAIN))}
+CONFIGS = {
+    config.name: config
+    for config in (_MICRO, _MICRO_WIDE, *_PLAIN, *(replace(c, name=f"{c.name}_distilled", distilled=True) for c in _PLAIN))
+}
 
 
 _EFFICIENTVIT_MICRO = EfficientVitConfig(

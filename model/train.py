@@ -65,7 +65,9 @@ def train(arguments: argparse.Namespace, group: Group) -> str:
     if plan.result_bits() != "float" and out.suffix == FLOAT_SUFFIX:
         raise InputError(f"a quantized run must not be stored as {FLOAT_SUFFIX}: {out} would lose its scales; give a .pt file")
     if group.size > 1 and plan.model in EFFICIENTVIT_CONFIGS:
-        raise InputError(f"an EfficientViT trains in one process: its batch statistics would differ in {group.size}; start it without torchrun")
+        raise InputError(
+            f"an EfficientViT trains in one process: its batch statistics would differ in {group.size}; start it without torchrun"
+        )
     torch.set_num_threads(arguments.threads)
     torch.set_flush_denormal(True)
     trainer = Trainer(
@@ -83,14 +85,18 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="python -m model.train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--model", default="deit_micro", help=f"one of {', '.join((*CONFIGS, *EFFICIENTVIT_CONFIGS))}")
     made.add_argument("--bits", type=int, default=8, help="activation bits of the last stage, 1..8")
-    made.add_argument("--epochs", type=int, nargs=3, metavar=tuple(map(str.upper, STAGES)), default=(4, 10, 10), help="of each stage; 0 leaves it out")
+    made.add_argument(
+        "--epochs", type=int, nargs=3, metavar=tuple(map(str.upper, STAGES)), default=(4, 10, 10), help="of each stage; 0 leaves it out"
+    )
     made.add_argument(
         "--learning-rate", type=float, nargs=3, metavar=tuple(map(str.upper, STAGES)), default=(2e-3, 2e-3, 2e-3),
         help="largest of each stage: a warm-up, then a cosine to zero",
     )  # fmt: skip
     made.add_argument("--start", help="checkpoint of a finished run (any stages) to take the weights from")
     made.add_argument(
-        "--source", default="fashion-mnist", help=f"{', '.join(data.LABELLED_SOURCES)}, or a folder with train/CLASS/*.jpg and val/CLASS/*.jpg"
+        "--source",
+        default="fashion-mnist",
+        help=f"{', '.join(data.LABELLED_SOURCES)}, or a folder with train/CLASS/*.jpg and val/CLASS/*.jpg",
     )
     made.add_argument("--broken", choices=BROKEN, default="refuse", help="what to do with pictures of a folder that cannot be read")
     made.add_argument("--batch", type=int, default=128)

@@ -23,7 +23,9 @@ SCORE_LIMITS = -(1 << (SCORE_BITS - 1)), (1 << (SCORE_BITS - 1)) - 1
 class Arithmetic(Protocol):
     """``target`` quantizes the result, whose codes are returned."""
 
-    def folded(self, quantizer: BinaryWeight | PlaneWeight, weight: Tensor, bias: Tensor, gain: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
+    def folded(
+        self, quantizer: BinaryWeight | PlaneWeight, weight: Tensor, bias: Tensor, gain: Tensor, shift: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Quantized weight (outputs, inputs) times gain, and the constant beside it: bias + shift * the sum of the quantized row.
 
         gain, shift : scalars or (outputs,). The constant is rounded to whole units of the accumulator, as it will be after lowering: with few
@@ -35,7 +37,9 @@ class Arithmetic(Protocol):
         """LayerNorm of the last dimension; gamma and beta are in units of the target's step, its zero point in beta."""
         ...
 
-    def attention_codes(self, qkv: Tensor, quantizers: tuple[LearnedStep, LearnedStep, LearnedStep], heads: int, target: LearnedStep) -> Tensor:
+    def attention_codes(
+        self, qkv: Tensor, quantizers: tuple[LearnedStep, LearnedStep, LearnedStep], heads: int, target: LearnedStep
+    ) -> Tensor:
         """(batch, tokens, 3 * embed_dim) q, k and v in units of their steps -> (batch, tokens, embed_dim)."""
         ...
 
@@ -83,7 +87,9 @@ class PlainArithmetic:
 
     numerators: bool
 
-    def folded(self, quantizer: BinaryWeight | PlaneWeight, weight: Tensor, bias: Tensor, gain: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
+    def folded(
+        self, quantizer: BinaryWeight | PlaneWeight, weight: Tensor, bias: Tensor, gain: Tensor, shift: Tensor
+    ) -> tuple[Tensor, Tensor]:
         unit, weight = quantizer.scale(weight).squeeze(1) * gain, quantizer(weight)
         constant = bias + shift * weight.sum(1)
         return weight * (gain[:, None] if gain.ndim else gain), straight_through(constant, unit * (constant / unit).round())
@@ -91,7 +97,9 @@ class PlainArithmetic:
     def norm_codes(self, x: Tensor, gamma: Tensor, beta: Tensor, target: LearnedStep) -> Tensor:
         return target.codes(functional.layer_norm(x, x.shape[-1:], gamma, beta, NORM_EPSILON))
 
-    def attention_codes(self, qkv: Tensor, quantizers: tuple[LearnedStep, LearnedStep, LearnedStep], heads: int, target: LearnedStep) -> Tensor:
+    def attention_codes(
+        self, qkv: Tensor, quantizers: tuple[LearnedStep, LearnedStep, LearnedStep], heads: int, target: LearnedStep
+    ) -> Tensor:
         out = attention(qkv, quantizers, heads, softmax_as_numerators if self.numerators else softmax)
         return target.codes(affine(out, quantizers[2].step / target.step, torch.tensor(target.zero)))
 

@@ -154,7 +154,4 @@ class QuantDeiT(nn.Module):
         """The last residual -> of each head (batch, classes), weighted so that their sum is the mean of the heads."""
         heads = self.net.heads()
         u = normalize(x[:, : len(heads)], self.net.norm, self.norm, calibrating, arithmetic).unbind(1)
-        return [
-            functional.linear(token, *fold(self.planes, head, self.norm)) / len(heads)
-            for token, head in zip(u, heads, strict=True)
-        ]
+        return [functional.linear(token, *fold(self.planes, head, self.norm)) / len(heads) for token, head in zip(u, heads, strict=True)]

@@ -36,7 +36,9 @@ class _NormCodes(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, gamma, beta = ctx.saved_tensors
         dx, dgamma, dbeta = torch.empty_like(x), torch.zeros_like(gamma), torch.zeros_like(beta)
-        ctx.kernels.call("norm_codes_backward", gradient.contiguous(), x, gamma, beta, _rows(x), ctx.limits, NORM_EPSILON, dx, dgamma, dbeta)
+        ctx.kernels.call(
+            "norm_codes_backward", gradient.contiguous(), x, gamma, beta, _rows(x), ctx.limits, NORM_EPSILON, dx, dgamma, dbeta
+        )
         return dx, dgamma, dbeta, None, None
 
 
@@ -112,7 +114,9 @@ class Fused:
 
     kernels: Kernels
 
-    def folded(self, quantizer: BinaryWeight | PlaneWeight, weight: Tensor, bias: Tensor, gain: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
+    def folded(
+        self, quantizer: BinaryWeight | PlaneWeight, weight: Tensor, bias: Tensor, gain: Tensor, shift: Tensor
+    ) -> tuple[Tensor, Tensor]:
         if isinstance(quantizer, PlaneWeight):
             return DIFFERENTIABLE.folded(quantizer, weight, bias, gain, shift)
         return _FoldBinary.apply(weight, bias, *(part.expand(len(bias)).contiguous() for part in (gain, shift)), self.kernels)
@@ -120,7 +124,9 @@ class Fused:
     def norm_codes(self, x: Tensor, gamma: Tensor, beta: Tensor, target: LearnedStep) -> Tensor:
         return _NormCodes.apply(x, gamma, beta, self.kernels, target.limits)
 
-    def attention_codes(self, qkv: Tensor, quantizers: tuple[LearnedStep, LearnedStep, LearnedStep], heads: int, target: LearnedStep) -> Tensor:
+    def attention_codes(
+        self, qkv: Tensor, quantizers: tuple[LearnedStep, LearnedStep, LearnedStep], heads: int, target: LearnedStep
+    ) -> Tensor:
         q, k, v = quantizers
         to_score = score_ratio(q, k, qkv.shape[-1] // 3 // heads)
         return _AttentionCodes.apply(qkv, to_score, v.step / target.step, self.kernels, target)

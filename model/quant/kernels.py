@@ -73,7 +73,12 @@ def _compile(library: Path, compiler: str, constants: list[str]) -> None:
 @functools.cache
 def kernels_of(config: DeiTConfig) -> Kernels:
     """Raises InputError without a C compiler."""
-    constants = {"TOKENS": config.shape(8).tokens, "HEADS": config.heads, "HEAD_DIM": config.embed_dim // config.heads, "DIM": config.embed_dim}
+    constants = {
+        "TOKENS": config.shape(8).tokens,
+        "HEADS": config.heads,
+        "HEAD_DIM": config.embed_dim // config.heads,
+        "DIM": config.embed_dim,
+    }
     options = [f"-D{name}={value}" for name, value in constants.items()]
     compiler = _compiler()
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False).stdout

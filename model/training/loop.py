@@ -13,6 +13,7 @@ from rich.progress import Progress as Bar
 from torch import Tensor, nn
 
 from model.configs import config_of
+from model.errors import InputError
 from model.quant.deit import QuantDeiT
 from model.training.images import Change, Images, MemoryImages, broken_pictures, generator_of, images_of
 from model.training.networks import PartlyBinaryNetwork, float_net, net_state, network_of
@@ -63,8 +64,12 @@ class Trainer:
     def __post_init__(self) -> None:
         plan, shape = self.plan, config_of(self.plan.model)
         self.train_set, self.test_set = (
-            images_of(plan.source, split, shape, border, plan.broken, self.readers) for split, border in (("train", plan.augment), ("test", 0))
+            images_of(plan.source, split, shape, border, plan.broken, self.readers)
+            for split, border in (("train", plan.augment), ("test", 0))
         )
+        if plan.batch > len(self.train_set.labels):
+            rule = "a batch must not be larger than the training set"
+            raise InputError(f"{rule}: {plan.batch} is larger than {len(self.train_set.labels)}; use a smaller --batch")
         self.run = resume(self.out, plan) or self._begin()
         self.teacher = None
         if self.run.progress is not None:
@@ -92,7 +97,9 @@ class Trainer:
         total = self.steps_per_epoch * sum(self.plan.epochs)
         module: nn.Module = nn.Module()
         with Bar(disable=not (sys.stderr.isatty() and self.group.writes)) as bar:
-            task = bar.add_task(f"{self.plan.model} {self.plan.result_bits()}", total=total, completed=len(self.run.rows) * self.steps_per_epoch)
+            task = bar.add_task(
+                f"{self.plan.model} {self.plan.result_bits()}", total=total, completed=len(self.run.rows) * self.steps_per_epoch
+            )
             for stage in stages[first:]:
                 module = self._stage(stage, lambda: bar.advance(task))
         if broken := broken_pictures(self.train_set, self.test_set):
@@ -125,7 +132,9 @@ class Trainer:
             self._epoch(stage, module, optimizer, progress, advance)
         return module
 
-    def _epoch(self, stage: str, module: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress, advance: Callable[[], None]) -> None:
+    def _epoch(
+        self, stage: str, module: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress, advance: Callable[[], None]
+    ) -> None:
         steps = self.steps_per_epoch * self.plan.epochs_of(stage)
         order = torch.randperm(len(self.train_set.labels), generator=generator_of(self.plan.seed, stage, progress.epoch))
         batches = order[: self.steps_per_epoch * self.plan.batch].split(self.plan.batch)
@@ -141,7 +150,9 @@ class Trainer:
             advance()
             if progress.step < self.steps_per_epoch and time.monotonic() - self.saved >= self.save_seconds:
                 self._save(module, optimizer)
-        self._finish_epoch(stage, module, optimizer, progress, binary_share(stage, step, steps), self.plan.learning_rate(stage, step, steps))
+        self._finish_epoch(
+            stage, module, optimizer, progress, binary_share(stage, step, steps), self.plan.learning_rate(stage, step, steps)
+        )
 
     def _update(self, stage: str, module: nn.Module, optimizer: torch.optim.Optimizer, index: Tensor, step: int) -> float:
         """One step; returns the loss of the whole batch."""
@@ -158,7 +169,9 @@ class Trainer:
         optimizer.step()
         return float(self.group.average(loss.detach()))
 
-    def _finish_epoch(self, stage: str, module: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress, share: float, rate: float) -> None:
+    def _finish_epoch(
+        self, stage: str, module: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress, share: float, rate: float
+    ) -> None:
         module.eval()
         if self.group.writes:
             loss, result = progress.loss / self.steps_per_epoch, accuracy(module, self.test_set)

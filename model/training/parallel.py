@@ -59,7 +59,9 @@ def process_group(batch: int) -> Iterator[Group]:
         yield Group()
         return
     if batch % size:
-        raise InputError(f"batch must be a multiple of the number of processes: {batch} is not of {size}; use --batch {-(-batch // size) * size}")
+        raise InputError(
+            f"batch must be a multiple of the number of processes: {batch} is not of {size}; use --batch {-(-batch // size) * size}"
+        )
     distributed.init_process_group("gloo")
     try:
         yield Group(rank=distributed.get_rank(), size=size)

@@ -49,7 +49,9 @@ class Plan:
         if isinstance(config, DeiTConfig):
             config.shape(self.bits)
         if min(self.epochs) < 0 or not any(self.epochs):
-            raise InputError(f"epochs must be whole numbers, not all 0: {self.epochs} is not; give one number for each of {', '.join(STAGES)}")
+            raise InputError(
+                f"epochs must be whole numbers, not all 0: {self.epochs} is not; give one number for each of {', '.join(STAGES)}"
+            )
         for name, value, least in (("batch", self.batch, 1), ("augment", self.augment, 0), ("seed", self.seed, 0)):
             if value < least:
                 raise InputError(f"{name} must be at least {least}: {value} is not; use {least} or more")

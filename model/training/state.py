@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import pickle
 from dataclasses import dataclass, field
@@ -56,10 +57,10 @@ def write_aside(path: Path, content: bytes) -> None:
 
 
 def save_run(path: Path, run: Run) -> None:
-    """The same run gives the same bytes."""
+    """The same run gives the same bytes: what pickling would write by identity (words, lists of them) is JSON."""
     stored = {
-        "model": run.plan.model, "bits": run.plan.result_bits(), "seed": run.plan.seed, "epoch": len(run.rows), "state": run.state,
-        "plan": run.plan.words(), "rows": run.rows, "optimizer": run.optimizer,
+        "model": run.plan.model, "bits": run.plan.result_bits(), "seed": run.plan.seed, "epoch": len(run.rows), "state": dict(run.state),
+        "plan": json.dumps(run.plan.words()), "rows": json.dumps(run.rows), "optimizer": run.optimizer,
         "progress": None if run.progress is None else dict(vars(run.progress)),
     }  # fmt: skip
     buffer = io.BytesIO()
@@ -83,13 +84,14 @@ def resume(path: Path, plan: Plan) -> Run | None:
     if not path.exists():
         return None
     stored = _load(path, _RUN_KEYS)
+    before = json.loads(stored["plan"])
     for name, value in plan.words().items():
-        if stored["plan"].get(name) != value:
-            found = f"{name} is {stored['plan'].get(name)} there and {value} now"
+        if before.get(name) != value:
+            found = f"{name} is {before.get(name)} there and {value} now"
             raise InputError(f"a run goes on with the options it began with: {path}: {found}; remove it or give another --out")
     progress = stored["progress"]
     return Run(
-        plan=plan, state=stored["state"], optimizer=stored["optimizer"], rows=stored["rows"],
+        plan=plan, state=stored["state"], optimizer=stored["optimizer"], rows=json.loads(stored["rows"]),
         progress=None if progress is None else Progress(**progress),
     )  # fmt: skip
 
