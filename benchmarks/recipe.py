@@ -1,7 +1,7 @@
-"""`python -m benchmarks.recipe [--only NAME] [--table]`: does VAQF's recipe earn its keep? Trains every arm of the experiment, one after another.
+"""`python -m benchmarks.recipe [--only NAME] [--table]`: does VAQF's recipe earn its keep? Trains every arm of the experiment in turn.
 
-Each run is resumable and kept in .cache/recipe; its figures go to benchmarks/results/recipe/NAME.json, and the command, given again, does what is
-missing: hours on one core. ``--table`` writes docs/training.md from the figures that are there and trains nothing.
+Each run is resumable and kept in .cache/recipe; its figures go to benchmarks/results/recipe/NAME.json, and the command, given again, does
+what is missing: hours on one core. ``--table`` writes docs/training.md from the figures that are there and trains nothing.
 """
 
 from __future__ import annotations

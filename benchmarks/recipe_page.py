@@ -22,33 +22,36 @@ Written by `python -m benchmarks.recipe --table` from `benchmarks/results/recipe
 | binary | a share p is binary, `mean of the row's magnitudes * sign`; p grows linearly from 0 to 1 | float |
 | quantized | binary | `--bits` bits, steps learned (LSQ) |
 
-Which weights are binary: each tensor has an order of its weights, drawn from the seed; the first p of them are, so the binary set only grows. Gradients pass
-signs straight through where the weight is within 1. Each stage has a warm-up, a cosine to zero and a fresh AdamW; only the real stage decays weights.
-Patch embedding and head have 8-bit weights in the last stage. `--teacher FILE` learns a float network's softened answers beside the labels (`--distill`
-of the loss, `--temperature`); without augmentation its answers are computed once and kept in `.cache/teachers`.
+Which weights are binary: each tensor has an order of its weights, drawn from the seed; the first p of them are, so the binary set only
+grows. Gradients pass signs straight through where the weight is within 1. Each stage has a warm-up, a cosine to zero and a fresh AdamW;
+only the real stage decays weights. Patch embedding and head have 8-bit weights in the last stage. `--teacher FILE` learns a float
+network's softened answers beside the labels (`--distill` of the loss, `--temperature`); without augmentation its answers are computed
+once and kept in `.cache/teachers`.
 
-A stage depends on nothing but the weights it begins with, the options and the seed: `--start` after a run of the first two stages gives the bits of one run of all three.
+A stage depends on nothing but the weights it begins with, the options and the seed: `--start` after a run of the first two stages gives
+the bits of one run of all three.
 
 ## Running it
 
-* **Kill it at any time**: the checkpoint (`--out`) is written aside and renamed, after every epoch and every `--save-seconds`. The same command continues, and ends
-  with the same bytes in checkpoint, graph and log, seconds apart. A finished run trains nothing again.
-* **Many processes**: `torchrun --nproc-per-node 2 -m model.train ...`; each takes its part of every batch, gradients are averaged over gloo. Equal to
-  one process up to the order of float sums.
-* **Data**: `fashion-mnist`, or `--source FOLDER` with `train/CLASS/*.jpg` and `val/CLASS/*.jpg` (png too): resized, cropped, read while training. Classes are
-  numbered by sorted name. A broken picture ends the run with its name (exit 2), or with `--broken skip` is named, counted and replaced by the next.
-* **Result**: beside `NAME.pt` the integer graph `NAME.npz` for `python -m rtl.top --checkpoint NAME.npz simulate` or `build`, the packed network
-  `NAME.quant.npz`, the log `NAME.csv` and its plot `NAME.svg`.
+* **Kill it at any time**: the checkpoint (`--out`) is written aside and renamed, after every epoch and every `--save-seconds`. The same
+  command continues, and ends with the same bytes in checkpoint, graph and log, seconds apart. A finished run trains nothing again.
+* **Many processes**: `torchrun --nproc-per-node 2 -m model.train ...`; each takes its part of every batch, gradients are averaged over
+  gloo. Equal to one process up to the order of float sums.
+* **Data**: `fashion-mnist`, or `--source FOLDER` with `train/CLASS/*.jpg` and `val/CLASS/*.jpg` (png too): resized, cropped, read while
+  training. Classes are numbered by sorted name. A broken picture ends the run with its name (exit 2), or with `--broken skip` is named,
+  counted and replaced by the next.
+* **Result**: beside `NAME.pt` the integer graph `NAME.npz` for `python -m rtl.top --checkpoint NAME.npz simulate` or `build`, the packed
+  network `NAME.quant.npz`, the log `NAME.csv` and its plot `NAME.svg`.
 
 """
 
 _TABLE = """\
 ## Does the recipe earn its keep?
 
-Fashion-MNIST, {total} epochs in every arm: from scratch {total} in the last stage, progressive {stages}. Progressive arms of one seed share their first two
-stages. One teacher for all: the shipped float `efficientvit_micro` (91.97 %), {loss}. Percent of the 10,000 test images,
-by the integer graph where weights are binary, the float network otherwise; mean, and in brackets the lowest and highest, of so many seeds. The last epoch counts; no epoch
-or seed is picked.
+Fashion-MNIST, {total} epochs in every arm: from scratch {total} in the last stage, progressive {stages}. Progressive arms of one seed
+share their first two stages. One teacher for all: the shipped float `efficientvit_micro` (91.97 %), {loss}. Percent of the 10,000 test
+images, by the integer graph where weights are binary, the float network otherwise; mean, and in brackets the lowest and highest, of so
+many seeds. The last epoch counts; no epoch or seed is picked.
 
 {table}
 {missing}

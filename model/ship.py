@@ -1,5 +1,5 @@
-"""Makes every shipped network again. The DeiTs: VAQF's stages, the last one once for each number of bits. efficientvit_micro: trained in float,
-then quantized to W8A8 without training.
+"""Makes every shipped network again. The DeiTs: VAQF's stages, the last one once for each number of bits. efficientvit_micro: trained in
+float, then quantized to W8A8 without training.
 
 Hours on one core; a run that was killed goes on where it stood:
 

@@ -1,12 +1,12 @@
-"""Trains a network by VAQF's recipe: real-valued, then a growing random share of the weights binary, then activations of ``--bits`` bits too.
+"""Trains a network by VAQF's recipe: real-valued, then a growing random share of the weights binary, then activations of ``--bits`` bits.
 
     python -m model.train --bits 8 --epochs 4 10 10 --out w1a8.pt        the three stages
     python -m model.train --bits 8 --epochs 0 0 24 --out w1a8.pt         from scratch: the last one alone
     python -m model.train --model efficientvit_micro --epochs 10 0 0 --out efficientvit_micro.safetensors
 
-A run that was killed goes on where it stood when its command is given again, and ends with the same bits. The last epoch is the result; the test
-accuracy in the log chooses nothing. Under torchrun, each process takes its part of every batch. A quantized network's integer graph is written
-beside it (.npz): give that to ``python -m rtl.top --checkpoint``.
+A run that was killed goes on where it stood when its command is given again, and ends with the same bits. The last epoch is the result; the
+test accuracy in the log chooses nothing. Under torchrun, each process takes its part of every batch. A quantized network's integer graph is
+written beside it (.npz): give that to ``python -m rtl.top --checkpoint``.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def plan_of(arguments: argparse.Namespace) -> Plan:
 
 
 def store_result(trainer: Trainer, module: nn.Module, out: Path) -> None:
-    """Beside the checkpoint: of a quantized network the integer graph and the network packed, of a float one its tensors where asked for."""
+    """Beside the checkpoint: of a quantized network the integer graph and the network packed; of a float one, if asked for, its tensors."""
     if out.suffix == FLOAT_SUFFIX:
         write_aside(out, save(net_state(module.state_dict())))
     elif isinstance(module, QuantDeiT):

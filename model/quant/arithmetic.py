@@ -1,7 +1,7 @@
 """What lies between two linear layers of a fake-quantized block, from one's output to the codes of the next, stated in plain torch.
 
-Three arithmetics do the same: ``DIFFERENTIABLE``, the definition while training; ``EVALUATED``, with softmax numerators of 8 bits as the machine
-has them; and ``model.quant.fused.Fused``, which computes the first in fewer passes on a CPU.
+Three arithmetics do the same: ``DIFFERENTIABLE``, the definition while training; ``EVALUATED``, with softmax numerators of 8 bits as the
+machine has them; and ``model.quant.fused.Fused``, which computes the first in fewer passes on a CPU.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Arithmetic(Protocol):
     ) -> tuple[Tensor, Tensor]:
         """Quantized weight (outputs, inputs) times gain, and the constant beside it: bias + shift * the sum of the quantized row.
 
-        gain, shift : scalars or (outputs,). The constant is rounded to whole units of the accumulator, as it will be after lowering: with few
-        bits a unit is no small thing.
+        gain, shift : scalars or (outputs,). The constant is rounded to whole units of the accumulator, as it will be after lowering:
+        with few bits a unit is no small thing.
         """
         ...
 

@@ -1,8 +1,8 @@
 """The blocks of ``model.quant.deit`` as a CPU trains them: the same values and gradients, in few passes over memory.
 
-A quantizer costs as much as the multiplication before it when each of its steps is a tensor of its own. Here LayerNorm, attention and GELU each
-go with their quantizers into one kernel, which keeps nothing for the backward pass but its input. GELU between two quantizers is a table of
-256 entries, as it is on the machine; its gradient goes through the table.
+A quantizer costs as much as the multiplication before it when each of its steps is a tensor of its own. Here LayerNorm, attention and GELU
+each go with their quantizers into one kernel, which keeps nothing for the backward pass but its input. GELU between two quantizers is a
+table of 256 entries, as it is on the machine; its gradient goes through the table.
 """
 
 from __future__ import annotations
@@ -83,8 +83,8 @@ class _AttentionCodes(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         qkv, exponential = ctx.saved_tensors
         dqkv, scalars = torch.empty_like(qkv), torch.zeros(2)
-        ctx.kernels.call("attention_codes_backward", gradient.contiguous(), qkv, len(qkv), exponential, SCORE_STEP, *ctx.scalars, ctx.limits,
-                         dqkv, scalars)  # fmt: skip
+        constants = exponential, SCORE_STEP, *ctx.scalars, ctx.limits
+        ctx.kernels.call("attention_codes_backward", gradient.contiguous(), qkv, len(qkv), *constants, dqkv, scalars)
         return dqkv, *scalars.unbind(), None, None
 
 

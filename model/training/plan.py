@@ -1,4 +1,4 @@
-"""What a training run does: VAQF's three stages, each with its epochs and its own learning rate schedule, and everything that decides the result."""
+"""What a training run does: VAQF's three stages, each with its epochs and learning rates, and everything else that decides the result."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def read_seconds(path: Path) -> list[str]:
 def write_log(path: Path, rows: Sequence[Row], seconds: Sequence[str]) -> None:
     """``rows`` are all fields but the seconds."""
     text = io.StringIO()
-    log = csv.DictWriter(text, FIELDS, lineterminator="\n")
+    log: csv.DictWriter[str] = csv.DictWriter(text, FIELDS, lineterminator="\n")
     log.writeheader()
     for number, row in enumerate(rows):
         log.writerow({**row, "seconds": seconds[number] if number < len(seconds) else ""})

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from model.configs import config_of
 from model.errors import InputError
+from model.nets.deit import DeiT
+from model.nets.efficientvit import EfficientVit
 from model.nets.pretrained import load_pretrained
 from model.training.images import Images
 from model.training.plan import Plan
@@ -27,7 +29,7 @@ LABEL_SMOOTHING = 0.05
 class Teacher:
     """``answers``: logits of every training image, or None where each batch differs by augmentation."""
 
-    network: nn.Module
+    network: DeiT | EfficientVit
     answers: Tensor | None
 
     def logits(self, images: Tensor, index: Tensor) -> Tensor:
@@ -37,7 +39,7 @@ class Teacher:
             return self.network.forward_bytes(images)
 
 
-def _network(plan: Plan, path: Path) -> nn.Module:
+def _network(plan: Plan, path: Path) -> DeiT | EfficientVit:
     student, name = config_of(plan.model), plan.teacher_model or plan.model
     teacher = config_of(name)
     wanted = (student.image_size, student.channels, student.classes)
@@ -52,7 +54,7 @@ def _kept(plan: Plan, path: Path) -> Path:
     return cache / "teachers" / f"{hashlib.sha256(' '.join(words).encode()).hexdigest()[:16]}.npy"
 
 
-def _answers(network: nn.Module, images: Images, kept: Path) -> Tensor:
+def _answers(network: DeiT | EfficientVit, images: Images, kept: Path) -> Tensor:
     if kept.exists():
         return torch.from_numpy(np.load(kept, allow_pickle=False))
     with torch.no_grad():

@@ -119,7 +119,7 @@ def test_a_network_trains_alike():
 def test_no_compiler(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CC", raising=False)
-    with pytest.raises(InputError, match="^training on a CPU needs a C compiler: "):
+    with pytest.raises(InputError, match=r"^training on a CPU needs a C compiler: "):
         kernels_of.__wrapped__(SMALL)
 
 

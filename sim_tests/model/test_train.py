@@ -122,8 +122,8 @@ def test_a_finished_run_trains_nothing_again(tmp_path, capsys):
     (tmp_path / "r.npz").unlink()
     assert run("--epochs", 0, 0, 1, "--out", out) == 0
     assert out.read_bytes() == before and (tmp_path / "r.npz").exists() and capsys.readouterr().out == said
-    refused(capsys, "a run goes on with the options it began with: .*seed is 0 there and 1 now; remove it or give another --out", "--seed", 1,
-            "--epochs", 0, 0, 1, "--out", out)  # fmt: skip
+    message = "a run goes on with the options it began with: .*seed is 0 there and 1 now; remove it or give another --out"
+    refused(capsys, message, "--seed", 1, "--epochs", 0, 0, 1, "--out", out)
 
 
 def test_a_teacher_is_learned(tmp_path, monkeypatch):

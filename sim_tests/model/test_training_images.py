@@ -106,5 +106,5 @@ def test_bad_folders(tmp_path, make, message):
 
 
 def test_photos_have_no_labels():
-    with pytest.raises(InputError, match="^training needs labels: photos have none; use one of fashion-mnist, random or a folder"):
+    with pytest.raises(InputError, match=r"^training needs labels: photos have none; use one of fashion-mnist, random or a folder"):
         images_of("photos", "train", SHAPE, 0, "refuse", 1)
