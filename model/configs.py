@@ -108,8 +108,12 @@ _PLAIN = (
 _MICRO = DeiTConfig(
     name="deit_micro", image_size=28, patch_size=7, embed_dim=64, depth=4, heads=4, classes=10, mean=FASHION_MEAN, std=FASHION_STD
 )
+_MICRO_WIDE = replace(_MICRO, name="deit_micro_wide", embed_dim=96, heads=6)
 #: Every DeiT by name.
-CONFIGS = {config.name: config for config in (_MICRO, *_PLAIN, *(replace(c, name=f"{c.name}_distilled", distilled=True) for c in _PLAIN))}
+CONFIGS = {
+    config.name: config
+    for config in (_MICRO, _MICRO_WIDE, *_PLAIN, *(replace(c, name=f"{c.name}_distilled", distilled=True) for c in _PLAIN))
+}
 
 
 _EFFICIENTVIT_MICRO = EfficientVitConfig(

@@ -27,13 +27,14 @@ from model.quant.deit import GELU_OFFSET, RATIO_TARGET, QuantBlock, QuantDeiT
 from model.quant.packed import save_quantized
 from model.quant.quantizers import BinaryWeight, LearnedStep, PlaneWeight
 from model.random_graph import hidden_table
-from model.train import load_run
+from model.training.state import load_run
 
 #: The largest value seen in calibration lands at this part of the 16-bit range.
 HEADROOM = 2
 #: ``integer.choose_multiplier`` takes ratios below 16.
 _RATIO_LIMIT = 15.99
-_CALIBRATION_IMAGES = 512
+#: Training images whose largest values set the residual's and the logits' scale.
+CALIBRATION_IMAGES = 512
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,7 +199,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         network, metadata = load_trained(arguments.start)
         shape = network.net.config.shape(network.bits)
-        images = data.load(arguments.source, "train", shape)[0][:_CALIBRATION_IMAGES]
+        images = data.load(arguments.source, "train", shape)[0][:CALIBRATION_IMAGES]
         save_graph(arguments.out, lower(network, images), metadata)
         save_quantized(arguments.out.with_suffix(".quant.npz"), network)
     except InputError as error:

@@ -1,7 +1,7 @@
-"""Makes every shipped network again. deit_micro: float, then W1A8, W1A6 and W1A4, each trained from the one before and lowered.
-efficientvit_micro: trained in float, then quantized to W8A8 without training.
+"""Makes every shipped network again. The DeiTs: VAQF's stages, the last one once for each number of bits. efficientvit_micro: trained in
+float, then quantized to W8A8 without training.
 
-More than an hour on one core:
+Hours on one core; a run that was killed goes on where it stood:
 
 python -m model.ship --folder .cache/models
 """
@@ -11,34 +11,40 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from model import lower, quantize, train, zoo
+from model import quantize, train, zoo
 
-#: Name of the run, and its options; each starts from the run before.
-DEIT_RUNS = {
-    "float": ("--bits", "float", "--epochs", "4", "--learning-rate", "1.5e-3", "--augment", "1"),
-    "w1a8": ("--bits", "8", "--epochs", "17", "--learning-rate", "2e-3"),
-    "w1a6": ("--bits", "6", "--epochs", "3", "--learning-rate", "4e-4"),
-    "w1a4": ("--bits", "4", "--epochs", "5", "--learning-rate", "7e-4"),
-}
+#: Epochs of each stage, and the largest learning rate of each.
+EPOCHS, RATE = (4, 8, 12), "2e-3"
+DEITS, BITS = ("deit_micro", "deit_micro_wide"), (8, 6, 4)
 EFFICIENTVIT = "efficientvit_micro"
-EFFICIENTVIT_RUN = ("--bits", "float", "--epochs", "10", "--learning-rate", "3e-3", "--augment", "1", "--threads", "2")
+EFFICIENTVIT_RUN = ("--epochs", "10", "0", "0", "--learning-rate", "3e-3", "3e-3", "3e-3", "--augment", "1", "--threads", "2")
+TEACHER = ("--teacher", "model/checkpoints/efficientvit_micro.safetensors", "--teacher-model", EFFICIENTVIT)
 #: Iterations for each block: half a minute that takes the logits' noise down by 10 dB.
 RECONSTRUCTION = 100
 
 
-def ship_deit(folder: Path, out: Path) -> int:
+def deit_options(model: str, seed: int, bits: int, epochs: Sequence[int], out: Path, start: Path | None = None) -> list[str]:
+    """One run of the DeiTs' recipe, for ``python -m model.train`` in the root of the repository."""
+    return [
+        *("--model", model, "--bits", str(bits), "--seed", str(seed), "--epochs", *map(str, epochs), "--learning-rate", RATE, RATE, RATE),
+        *TEACHER, *(("--start", str(start)) if start else ()), *("--out", str(out)),
+    ]  # fmt: skip
+
+
+def ship_deit(model: str, folder: Path, out: Path) -> int:
     """Exit status of what failed first, else 0."""
-    start: list[str] = []
-    for name, options in DEIT_RUNS.items():
-        checkpoint = str(folder / f"{name}.pt")
-        code = train.main([*options, *start, "--out", checkpoint])
-        if code == 0 and name != "float":
-            code = lower.main(["--start", checkpoint, "--out", str(out / f"deit_micro_{name}.npz")])
+    first = folder / f"{model}_w1.pt"
+    code = train.main(deit_options(model, 0, BITS[0], (*EPOCHS[:2], 0), first))
+    for bits in BITS:
+        trained = folder / f"{model}_w1a{bits}.pt"
+        code = code or train.main(deit_options(model, 0, bits, (0, 0, EPOCHS[2]), trained, first))
         if code:
             return code
-        start = ["--start", checkpoint]
+        for suffix in (".npz", ".quant.npz", ".csv"):
+            shutil.copyfile(trained.with_suffix(suffix), (out / trained.name).with_suffix(suffix))
     return 0
 
 
@@ -63,10 +69,17 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m model.ship", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path(".cache") / "models", help="checkpoints of training and logs go here")
     parser.add_argument("--out", type=Path, default=zoo.CHECKPOINTS, help="what ships goes here; default: where it is shipped")
+    parser.add_argument("--only", choices=(*DEITS, EFFICIENTVIT), help="this network alone")
     arguments = parser.parse_args(argv)
     for folder in (arguments.folder, arguments.out):
         folder.mkdir(parents=True, exist_ok=True)
-    return ship_deit(arguments.folder, arguments.out) or ship_efficientvit(arguments.folder, arguments.out)
+    for name in (EFFICIENTVIT, *DEITS) if arguments.only is None else (arguments.only,):
+        code = (
+            ship_efficientvit(arguments.folder, arguments.out) if name == EFFICIENTVIT else ship_deit(name, arguments.folder, arguments.out)
+        )
+        if code:
+            return code
+    return 0
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "model.nets.*",
         "model.quant.*",
         "model.train",
+        "model.training.*",
         "model.quantize",
         "model.ship",
         "model.evaluate",

@@ -104,7 +104,11 @@ class DeiT(nn.Module):
         x = self.norm(x)
         return torch.stack([head(x[:, token]) for token, head in enumerate(self.heads())]).mean(0)
 
+    def normalized(self, images: Tensor) -> Tensor:
+        """(batch, size, size, channels) uint8 images as ``forward`` takes them."""
+        mean, std = torch.tensor(self.config.mean), torch.tensor(self.config.std)
+        return (images.float() / 255 - mean).div_(std).permute(0, 3, 1, 2)
+
     def forward_bytes(self, images: Tensor) -> Tensor:
         """Logits of (batch, size, size, channels) uint8 images."""
-        mean, std = torch.tensor(self.config.mean), torch.tensor(self.config.std)
-        return self((images.float() / 255 - mean).div_(std).permute(0, 3, 1, 2))
+        return self(self.normalized(images))

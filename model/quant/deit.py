@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from model.integer import BETA_FRACTION, GAMMA_FRACTION, SCORE_BITS, SCORE_STEP
+from model.integer import BETA_FRACTION, GAMMA_FRACTION
 from model.nets.deit import NORM_EPSILON, Block, DeiT
-from model.quant.quantizers import BinaryWeight, LearnedStep, PlaneWeight, affine, fixed_point, round_clamp, straight_through
+from model.quant.arithmetic import DIFFERENTIABLE, EVALUATED, Arithmetic, attention
+from model.quant.quantizers import BinaryWeight, LearnedStep, PlaneWeight, affine, fixed_point
 
 #: Requantize ratios must stay below 16 (``integer.choose_multiplier``); steps that are chosen, not learned, keep them below this.
 RATIO_TARGET = 15.9
@@ -26,22 +27,16 @@ GELU_OFFSET = -0.17
 
 def fold(
     quantizer: BinaryWeight | PlaneWeight,
-    weight: Tensor,
-    bias: Tensor,
+    layer: nn.Linear,
     source: LearnedStep,
     out_step: Tensor | float = 1.0,
     out_zero: float = 0.0,
+    arithmetic: Arithmetic = EVALUATED,
 ) -> tuple[Tensor, Tensor]:
-    """Weight and constant that take codes of ``source`` to ``value / out_step + out_zero``; ``out_step`` a scalar or (outputs,).
-
-    The constant is rounded to whole units of the accumulator, as it will be after lowering: with few bits a unit is no small thing.
-    """
-    unit = quantizer.scale(weight).squeeze(1) * (source.step / out_step)
-    weight = quantizer(weight)
-    constant = (bias + (source.offset - source.step * source.zero) * weight.sum(1)) / out_step + out_zero
-    constant = straight_through(constant, unit * (constant / unit).round())
-    scale = source.step / out_step
-    return weight * (scale[:, None] if scale.ndim else scale), constant
+    """Weight and constant that take codes of ``source`` to ``value / out_step + out_zero``; ``out_step`` a scalar or (outputs,)."""
+    step = source.step
+    shift = (source.offset - step * source.zero) / out_step
+    return arithmetic.folded(quantizer, layer.weight, layer.bias / out_step + out_zero, step / out_step, shift)
 
 
 def least_step(quantizer: BinaryWeight, weight: Tensor, source: LearnedStep) -> Tensor:
@@ -49,7 +44,7 @@ def least_step(quantizer: BinaryWeight, weight: Tensor, source: LearnedStep) -> 
     return quantizer.scale(weight).max() * source.step / RATIO_TARGET
 
 
-def normalize(x: Tensor, norm: nn.LayerNorm, target: LearnedStep, calibrating: bool) -> Tensor:
+def normalize(x: Tensor, norm: nn.LayerNorm, target: LearnedStep, calibrating: bool, arithmetic: Arithmetic) -> Tensor:
     """LayerNorm straight into the codes of ``target``, gamma and beta at their fixed-point resolution.
 
     Calibration keeps the step so large that gamma fits its 16 bits.
@@ -57,16 +52,10 @@ def normalize(x: Tensor, norm: nn.LayerNorm, target: LearnedStep, calibrating: b
     if calibrating:
         least = norm.weight.abs().max() * 2**GAMMA_FRACTION / (2**15 - 1)
         target.calibrate(functional.layer_norm(x, x.shape[-1:], norm.weight, norm.bias, NORM_EPSILON), least)
-    gamma = fixed_point(norm.weight / target.step, GAMMA_FRACTION)
-    beta = fixed_point(norm.bias / target.step + target.zero, BETA_FRACTION)
-    return target.codes(functional.layer_norm(x, x.shape[-1:], gamma, beta, NORM_EPSILON))
-
-
-def softmax_as_numerators(scores: Tensor) -> Tensor:
-    """Probabilities of integer scores with numerators rounded to 8 bits, as ``integer.softmax_numerators``."""
-    distance = (scores.amax(-1, keepdim=True) - scores).clamp_max(255)
-    numerators = (255 * torch.exp(-distance * SCORE_STEP)).round()
-    return numerators / numerators.sum(-1, keepdim=True)
+    step = target.step
+    gamma = fixed_point(norm.weight / step, GAMMA_FRACTION)
+    beta = fixed_point(norm.bias / step + target.zero, BETA_FRACTION)
+    return arithmetic.norm_codes(x, gamma, beta, target)
 
 
 class QuantBlock(nn.Module):
@@ -81,52 +70,48 @@ class QuantBlock(nn.Module):
         self.hidden = LearnedStep.above(bits, GELU_OFFSET)
         self.weight = BinaryWeight()
 
-    def forward(self, x: Tensor, block: Block, calibrating: bool) -> Tensor:
-        x = x + self._attend(normalize(x, block.norm1, self.norm1, calibrating), block, calibrating)
-        u = normalize(x, block.norm2, self.norm2, calibrating)
-        return x + self._mlp(u, block, calibrating)
+    def forward(self, x: Tensor, block: Block, calibrating: bool, arithmetic: Arithmetic = EVALUATED) -> Tensor:
+        u = normalize(x, block.norm1, self.norm1, calibrating, arithmetic)
+        x = x + self._attend(u, block, calibrating, arithmetic)
+        u = normalize(x, block.norm2, self.norm2, calibrating, arithmetic)
+        return x + self._mlp(u, block, calibrating, arithmetic)
 
-    def _mlp(self, u: Tensor, block: Block, calibrating: bool) -> Tensor:
+    def _mlp(self, u: Tensor, block: Block, calibrating: bool, arithmetic: Arithmetic) -> Tensor:
         """Codes of norm2 -> fc2's output."""
         fc1, fc2, before, hidden = block.mlp.fc1, block.mlp.fc2, self.preactivation, self.hidden
         if calibrating:
-            real = functional.linear(u, *fold(self.weight, fc1.weight, fc1.bias, self.norm2))
+            real = functional.linear(u, *fold(self.weight, fc1, self.norm2))
             before.calibrate(real, least_step(self.weight, fc1.weight, self.norm2))
-        codes = before.codes(functional.linear(u, *fold(self.weight, fc1.weight, fc1.bias, self.norm2, before.step, before.zero)))
-        active = functional.gelu(affine(codes, before.step, -before.step * before.zero))
+        y = functional.linear(u, *fold(self.weight, fc1, self.norm2, before.step, before.zero, arithmetic))
         if calibrating:
-            hidden.calibrate(active)
-        codes = hidden.codes(affine(active, 1 / hidden.step, -GELU_OFFSET / hidden.step))
-        return functional.linear(codes, *fold(self.weight, fc2.weight, fc2.bias, hidden))
+            hidden.calibrate(functional.gelu(affine(before.codes(y), before.step, -before.step * before.zero)))
+        codes = arithmetic.gelu_codes(y, before, hidden)
+        return functional.linear(codes, *fold(self.weight, fc2, hidden, arithmetic=arithmetic))
 
-    def _attend(self, u: Tensor, block: Block, calibrating: bool) -> Tensor:
+    def _attend(self, u: Tensor, block: Block, calibrating: bool, arithmetic: Arithmetic) -> Tensor:
         """Codes of norm1 -> the projection's output."""
-        batch, tokens, embed_dim = u.shape
-        heads = block.attn.heads
-        layer = block.attn.qkv
+        layer, quantizers = block.attn.qkv, (self.q, self.k, self.v)
         if calibrating:
-            real = functional.linear(u, *fold(self.weight, layer.weight, layer.bias, self.norm1))
-            for target, part in zip((self.q, self.k, self.v), real.chunk(3, -1), strict=True):
+            real = functional.linear(u, *fold(self.weight, layer, self.norm1))
+            for target, part in zip(quantizers, real.chunk(3, -1), strict=True):
                 target.calibrate(part, least_step(self.weight, layer.weight, self.norm1))
-        steps = torch.stack((self.q.step, self.k.step, self.v.step)).repeat_interleave(embed_dim)
-        qkv = self.q.codes(functional.linear(u, *fold(self.weight, layer.weight, layer.bias, self.norm1, steps)))
-        q, k, v = qkv.reshape(batch, tokens, 3, heads, embed_dim // heads).permute(2, 0, 3, 1, 4).unbind(0)
-        to_score = self.q.step * self.k.step / ((embed_dim // heads) ** 0.5 * SCORE_STEP)
-        scores = round_clamp((q * to_score) @ k.transpose(-1, -2), -(1 << (SCORE_BITS - 1)), (1 << (SCORE_BITS - 1)) - 1)
-        probabilities = torch.softmax(scores * SCORE_STEP, -1) if self.training else softmax_as_numerators(scores)
-        out = (probabilities @ v).transpose(1, 2).reshape(batch, tokens, embed_dim)
+        steps = torch.stack([quantizer.step for quantizer in quantizers]).repeat_interleave(u.shape[-1])
+        qkv = functional.linear(u, *fold(self.weight, layer, self.norm1, steps, arithmetic=arithmetic))
         if calibrating:
-            self.attention.calibrate(out * self.v.step)
-        out = self.attention.codes(affine(out, self.v.step / self.attention.step, torch.tensor(self.attention.zero)))
-        return functional.linear(out, *fold(self.weight, block.attn.proj.weight, block.attn.proj.bias, self.attention))
+            self.attention.calibrate(attention(qkv, quantizers, block.attn.heads) * self.v.step)
+        out = arithmetic.attention_codes(qkv, quantizers, block.attn.heads, self.attention)
+        return functional.linear(out, *fold(self.weight, block.attn.proj, self.attention, arithmetic=arithmetic))
 
 
 class QuantDeiT(nn.Module):
-    """W1A``bits`` DeiT over the parameters of ``net`` (state_dict: ``net.*`` with timm's keys, and one ``log_step`` per quantizer)."""
+    """W1A``bits`` DeiT over the parameters of ``net`` (state_dict: ``net.*`` with timm's keys, and one ``log_step`` per quantizer).
 
-    def __init__(self, net: DeiT, bits: int):
+    training_arithmetic : what it computes with in training mode; otherwise as the machine does
+    """
+
+    def __init__(self, net: DeiT, bits: int, training_arithmetic: Arithmetic = DIFFERENTIABLE):
         super().__init__()
-        self.net, self.bits = net, bits
+        self.net, self.bits, self.training_arithmetic = net, bits, training_arithmetic
         self.blocks = nn.ModuleList(QuantBlock(bits) for _ in net.blocks)
         self.norm = LearnedStep.mid_rise(bits)
         self.planes = PlaneWeight()
@@ -159,16 +144,14 @@ class QuantDeiT(nn.Module):
 
     def forward(self, images: Tensor, calibrating: bool = False) -> Tensor:
         """(batch, size, size, channels) uint8 images -> (batch, classes) logits. ``calibrating`` sets every step from this batch first."""
+        arithmetic = self.training_arithmetic if self.training and not calibrating else EVALUATED
         x = self.embed(images)
         for quant, block in self.pairs():
-            x = quant(x, block, calibrating)
-        return torch.stack(self.head_logits(x, calibrating)).sum(0)
+            x = quant(x, block, calibrating, arithmetic)
+        return torch.stack(self.head_logits(x, calibrating, arithmetic)).sum(0)
 
-    def head_logits(self, x: Tensor, calibrating: bool = False) -> list[Tensor]:
+    def head_logits(self, x: Tensor, calibrating: bool = False, arithmetic: Arithmetic = EVALUATED) -> list[Tensor]:
         """The last residual -> of each head (batch, classes), weighted so that their sum is the mean of the heads."""
         heads = self.net.heads()
-        u = normalize(x[:, : len(heads)], self.net.norm, self.norm, calibrating).unbind(1)
-        return [
-            functional.linear(token, *fold(self.planes, head.weight, head.bias, self.norm)) / len(heads)
-            for token, head in zip(u, heads, strict=True)
-        ]
+        u = normalize(x[:, : len(heads)], self.net.norm, self.norm, calibrating, arithmetic).unbind(1)
+        return [functional.linear(token, *fold(self.planes, head, self.norm)) / len(heads) for token, head in zip(u, heads, strict=True)]

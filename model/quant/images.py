@@ -1,35 +1,30 @@
 """Calibration images: from the sets of ``model.data``, a folder of pictures, or a file of tensors; as batches to be gone through again.
 
-Pictures are resized and cropped as EfficientViT is evaluated (papers/trio_vit.md, section 1.7): the shorter side to ceil(size / 0.95),
-bicubic, then the middle.
+Pictures are resized and cropped as ``model.data.pictures`` says.
 """
 
 from __future__ import annotations
 
-import math
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from model import data
 from model.configs import EfficientVitConfig
+from model.data.pictures import files_in, picture
 from model.errors import InputError
 
 SETS = ("photos", "fashion-mnist")
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 TENSOR_SUFFIXES = (".npy", ".npz", ".safetensors")
 #: In files of several tensors, those that are read; one tensor alone may have any name.
 IMAGES_NAME, LABELS_NAME = "images", "labels"
-CROP = 0.95
 BATCH = 8
-#: What PIL raises on damaged and foreign files, and numpy and safetensors on theirs.
-_DAMAGED_PICTURE = (OSError, ValueError, SyntaxError, EOFError, TypeError, IndexError, Image.DecompressionBombError)
+#: What numpy and safetensors raise on damaged and foreign files.
 _DAMAGED_TENSORS = (OSError, ValueError, EOFError, KeyError, TypeError, zipfile.BadZipFile, SafetensorError)
 
 
@@ -51,27 +46,6 @@ class CalibrationImages:
             yield self.read(first, min(first + BATCH, self.count))
 
 
-def picture(path: Path, config: EfficientVitConfig) -> np.ndarray:
-    """(size, size, channels) uint8. Raises InputError naming the file where it is damaged, or has more than 8 bits per channel."""
-    try:
-        with Image.open(path) as opened:
-            opened.load()
-            deep, image = opened.mode[0] in "IF", opened.convert("L" if config.channels == 1 else "RGB")
-    except _DAMAGED_PICTURE as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:100]
-        raise InputError(f"a calibration image must be a whole picture: {path} is not ({reason}); remove it or copy it again") from None
-    if deep:
-        raise InputError(f"a calibration image must have 8 bits per channel: {path} has more; convert it")
-    return _cropped(image, config.image_size).reshape(config.image_size, config.image_size, config.channels)
-
-
-def _cropped(image: Image.Image, size: int) -> np.ndarray:
-    shorter, wanted = min(image.size), math.ceil(size / CROP)
-    resized = image.resize((wanted * image.width // shorter, wanted * image.height // shorter), Image.Resampling.BICUBIC)
-    left, top = (round((side - size) / 2) for side in resized.size)
-    return np.asarray(resized.crop((left, top, left + size, top + size)))
-
-
 def _check_count(name: str, wanted: int, found: int) -> None:
     if wanted < 1:
         raise InputError(f"calibration images must be at least 1: {wanted} is not; use 64")
@@ -82,7 +56,7 @@ def _check_count(name: str, wanted: int, found: int) -> None:
 def from_folder(folder: Path, config: EfficientVitConfig, count: int) -> CalibrationImages:
     """``count`` of the folder's pictures, subfolders included, evenly spread over their sorted names: of every class, where these have
     folders of their own."""
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES)
+    files = files_in(folder)
     _check_count(str(folder), count, len(files))
     chosen = [files[number * len(files) // count] for number in range(count)]
     return CalibrationImages(

@@ -126,6 +126,10 @@ class LearnedStep(nn.Module):
         return cls(-127, 127, 0.0)
 
     @property
+    def limits(self) -> tuple[int, int]:
+        return self.low, self.high
+
+    @property
     def step(self) -> Tensor:
         return self.log_step.exp()
 

@@ -12,10 +12,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from model import data
 from model.configs import EFFICIENTVIT_CONFIGS, EfficientVitConfig, config_of, efficientvit_config_of
 from model.errors import InputError
+from model.evaluate import torch_accuracy
 from model.nets.efficientvit import EfficientVit, linear_attention
 from model.nets.pretrained import float_network
 from model.nets.random_weights import random_efficientvit, smooth_images
-from model.train import accuracy
 from model.zoo import CHECKPOINTS
 
 #: Parameters, and millions of multiplications at 224, 256 and 288: papers/trio_vit.md, section 1.2.
@@ -207,7 +207,7 @@ def test_shipped_micro(count):
     """Shipped with the log of its training, whose last line is the accuracy on all test images."""
     images, labels = data.fashion_mnist("test")
     net = float_network("efficientvit_micro")
-    got = accuracy(net.forward_bytes, images[:count], labels[:count])
+    got = torch_accuracy(net.forward_bytes, images[:count], labels[:count])
     with (CHECKPOINTS / "efficientvit_micro.csv").open() as log:
         logged = float(list(csv.DictReader(log))[-1]["test_accuracy"])
     assert logged >= 91.5

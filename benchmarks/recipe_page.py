@@ -1,0 +1,110 @@
+"""docs/training.md: the prose, and the table of the results of ``benchmarks.recipe``."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+_PROSE = """\
+# Training
+
+Written by `python -m benchmarks.recipe --table` from `benchmarks/results/recipe/*.json`; do not edit.
+
+## The recipe
+
+`python -m model.train` runs VAQF's three stages (arXiv 2201.06618; only its abstract was at hand, the rest is recalled) as one plan.
+`--epochs REAL BINARY QUANTIZED` gives the epochs of each; 0 leaves a stage out.
+
+| stage | weights of the encoder's linear layers | activations |
+|---|---|---|
+| real | float | float |
+| binary | a share p is binary, `mean of the row's magnitudes * sign`; p grows linearly from 0 to 1 | float |
+| quantized | binary | `--bits` bits, steps learned (LSQ) |
+
+Which weights are binary: each tensor has an order of its weights, drawn from the seed; the first p of them are, so the binary set only
+grows. Gradients pass signs straight through where the weight is within 1. Each stage has a warm-up, a cosine to zero and a fresh AdamW;
+only the real stage decays weights. Patch embedding and head have 8-bit weights in the last stage. `--teacher FILE` learns a float
+network's softened answers beside the labels (`--distill` of the loss, `--temperature`); without augmentation its answers are computed
+once and kept in `.cache/teachers`.
+
+A stage depends on nothing but the weights it begins with, the options and the seed: `--start` after a run of the first two stages gives
+the bits of one run of all three.
+
+## Running it
+
+* **Kill it at any time**: the checkpoint (`--out`) is written aside and renamed, after every epoch and every `--save-seconds`. The same
+  command continues, and ends with the same bytes in checkpoint, graph and log, seconds apart. A finished run trains nothing again.
+* **Many processes**: `torchrun --nproc-per-node 2 -m model.train ...`; each takes its part of every batch, gradients are averaged over
+  gloo. Equal to one process up to the order of float sums.
+* **Data**: `fashion-mnist`, or `--source FOLDER` with `train/CLASS/*.jpg` and `val/CLASS/*.jpg` (png too): resized, cropped, read while
+  training. Classes are numbered by sorted name. A broken picture ends the run with its name (exit 2), or with `--broken skip` is named,
+  counted and replaced by the next.
+* **Result**: beside `NAME.pt` the integer graph `NAME.npz` for `python -m rtl.top --checkpoint NAME.npz simulate` or `build`, the packed
+  network `NAME.quant.npz`, the log `NAME.csv` and its plot `NAME.svg`.
+
+"""
+
+_TABLE = """\
+## Does the recipe earn its keep?
+
+Fashion-MNIST, {total} epochs in every arm: from scratch {total} in the last stage, progressive {stages}. Progressive arms of one seed
+share their first two stages. One teacher for all: the shipped float `efficientvit_micro` (91.97 %), {loss}. Percent of the 10,000 test
+images, by the integer graph where weights are binary, the float network otherwise; mean, and in brackets the lowest and highest, of so
+many seeds. The last epoch counts; no epoch or seed is picked.
+
+{table}
+{missing}
+{verdict}"""
+
+_ARMS = (
+    ("float", "float", "as it is"),
+    ("scratch_w1a8", "from scratch", "W1A8"),
+    *((f"progressive_w1a{bits}", "progressive", f"W1A{bits}") for bits in (8, 6, 4, 2)),
+)
+
+
+def _accuracy(result: dict[str, Any]) -> float:
+    return result.get("integer", result["trained"])
+
+
+def _cell(results: Sequence[dict[str, Any]], seeds: int) -> str:
+    if not results:
+        return f"not run (0 of {seeds})"
+    values = [_accuracy(result) for result in results]
+    spread = f" ({min(values):.2f} to {max(values):.2f})" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.2f}{spread}, {len(values)} of {seeds}"
+
+
+def _of(results: Sequence[dict[str, Any]], model: str, arm: str) -> list[dict[str, Any]]:
+    return [result for result in results if (result["model"], result["arm"]) == (model, arm)]
+
+
+def _verdict(results: Sequence[dict[str, Any]], models: Sequence[str]) -> str:
+    lines = []
+    for model in models:
+        pairs = {arm: {r["seed"]: _accuracy(r) for r in _of(results, model, arm)} for arm in ("scratch_w1a8", "progressive_w1a8")}
+        seeds = sorted(set(pairs["scratch_w1a8"]) & set(pairs["progressive_w1a8"]))
+        gains = [pairs["progressive_w1a8"][seed] - pairs["scratch_w1a8"][seed] for seed in seeds]
+        if gains:
+            told = ", ".join(f"{gain:+.2f}" for gain in gains)
+            lines.append(f"* `{model}`, W1A8, progressive against from scratch, seed by seed: {told} points.")
+    return "\n".join(lines) + ("\n" if lines else "")
+
+
+def page(results: Sequence[dict[str, Any]], models: Sequence[str], seeds: int, stages: Sequence[int]) -> str:
+    """The same results give the same text."""
+    rows = [
+        f"| {weights} | {bits} | " + " | ".join(_cell(_of(results, model, arm), seeds) for model in models) + " |"
+        for arm, weights, bits in _ARMS
+    ]
+    table = "\n".join(
+        [f"| training | network | {' | '.join(f'`{model}`' for model in models)} |", "|---|---|" + "---|" * len(models), *rows, ""]
+    )
+    wanted, found = len(_ARMS) * len(models) * seeds, sum(len(_of(results, model, arm)) for model in models for arm, _, _ in _ARMS)
+    missing = "" if found == wanted else f"{wanted - found} of {wanted} runs are missing: `python -m benchmarks.recipe` does them.\n"
+    text = _TABLE.format(
+        total=sum(stages), stages=" + ".join(map(str, stages)), table=table, missing=missing, verdict=_verdict(results, models),
+        loss="its answers nine tenths of the loss",
+    )  # fmt: skip
+    return _PROSE + text

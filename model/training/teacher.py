@@ -1,0 +1,85 @@
+"""A float network whose answers are learned beside the labels. Without augmentation they are computed once and kept in ``.cache``."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from model.configs import config_of
+from model.errors import InputError
+from model.nets.deit import DeiT
+from model.nets.efficientvit import EfficientVit
+from model.nets.pretrained import load_pretrained
+from model.training.images import Images
+from model.training.plan import Plan
+from model.training.state import write_aside
+
+LABEL_SMOOTHING = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class Teacher:
+    """``answers``: logits of every training image, or None where each batch differs by augmentation."""
+
+    network: DeiT | EfficientVit
+    answers: Tensor | None
+
+    def logits(self, images: Tensor, index: Tensor) -> Tensor:
+        if self.answers is not None:
+            return self.answers[index]
+        with torch.no_grad():
+            return self.network.forward_bytes(images)
+
+
+def _network(plan: Plan, path: Path) -> DeiT | EfficientVit:
+    student, name = config_of(plan.model), plan.teacher_model or plan.model
+    teacher = config_of(name)
+    wanted = (student.image_size, student.channels, student.classes)
+    if (teacher.image_size, teacher.channels, teacher.classes) != wanted:
+        raise InputError(f"a teacher must take the student's images and know its classes {wanted}: {name} does not; name another")
+    return load_pretrained(path, teacher)
+
+
+def _kept(plan: Plan, path: Path) -> Path:
+    words = (hashlib.sha256(path.read_bytes()).hexdigest(), plan.teacher_model or plan.model, plan.source)
+    cache = Path(os.environ.get("POPVIT_CACHE", Path(__file__).parents[2] / ".cache"))
+    return cache / "teachers" / f"{hashlib.sha256(' '.join(words).encode()).hexdigest()[:16]}.npy"
+
+
+def _answers(network: DeiT | EfficientVit, images: Images, kept: Path) -> Tensor:
+    if kept.exists():
+        return torch.from_numpy(np.load(kept, allow_pickle=False))
+    with torch.no_grad():
+        answers = torch.cat([network.forward_bytes(part) for part, _ in images.parts()])
+    buffer = io.BytesIO()
+    np.save(buffer, answers.numpy())
+    write_aside(kept, buffer.getvalue())
+    return answers
+
+
+def teacher_of(plan: Plan, images: Images, in_memory: bool) -> Teacher | None:
+    """``in_memory``: the images are the same in every epoch but for augmentation, and none is left out."""
+    if plan.teacher is None:
+        return None
+    path = Path(plan.teacher)
+    network = _network(plan, path)
+    answers = _answers(network, images, _kept(plan, path)) if in_memory and plan.augment == 0 else None
+    return Teacher(network=network, answers=answers)
+
+
+def loss_of(plan: Plan, logits: Tensor, labels: Tensor, answers: Tensor | None) -> Tensor:
+    """Cross-entropy with smoothed labels; with a teacher, ``distill`` of it is the divergence of both softened answers instead."""
+    loss = functional.cross_entropy(logits, labels, label_smoothing=LABEL_SMOOTHING)
+    if answers is None:
+        return loss
+    soft = functional.log_softmax(logits / plan.temperature, -1)
+    divergence = functional.kl_div(soft, functional.log_softmax(answers / plan.temperature, -1), reduction="batchmean", log_target=True)
+    return (1 - plan.distill) * loss + plan.distill * plan.temperature**2 * divergence

@@ -1,0 +1,110 @@
+"""Images to train on: augmentation, sets in memory, ImageNet-style folders with broken files."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from model.configs import deit_config_of
+from model.data.pictures import picture
+from model.errors import InputError
+from model.training.images import Change, FolderImages, MemoryImages, generator_of, images_of
+
+SHAPE = dataclasses.replace(deit_config_of("deit_micro"), classes=3)
+CLASSES = ("apple", "bird", "cat")
+
+
+def folder_of(root, per_class=4, classes=CLASSES):
+    rng = np.random.default_rng(0)
+    for split, count in (("train", per_class), ("val", 2)):
+        for name in classes:
+            (root / split / name).mkdir(parents=True)
+            for number in range(count):
+                pixels = rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(root / split / name / f"{number}.{('jpg', 'png')[number % 2]}")
+    return root
+
+
+def opened(root, split="train", border=0, broken="refuse"):
+    return images_of(str(root), split, SHAPE, border, broken, 2)
+
+
+def test_augmentation_shifts_and_mirrors():
+    image = np.zeros((1, 5, 5, 1), np.uint8)
+    image[0, 2, 1] = 9
+    images = MemoryImages(image, np.array([4]), 1)
+    batch, labels = images.read(torch.zeros(200, dtype=torch.long), Change.drawn(200, 1, generator_of(0)))
+    found = {tuple(place) for place in batch[..., 0].nonzero()[:, 1:].tolist()}
+    assert found == {(y, x) for y in (1, 2, 3) for x in (0, 1, 2, 3, 4)}
+    assert batch.shape == (200, 5, 5, 1) and set(labels.tolist()) == {4}
+    np.testing.assert_array_equal(next(images.parts())[0].numpy(), image)
+
+
+def test_draws_depend_on_their_words_alone():
+    first, again, other = (Change.drawn(50, 2, generator_of(*words)).shift for words in ((1, "real", 3), (1, "real", 3), (1, "real", 4)))
+    assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+def test_folder_classes_are_sorted_and_read_lazily(tmp_path, monkeypatch):
+    root, asked = folder_of(tmp_path), []
+    monkeypatch.setattr("model.training.images.picture", lambda path, *rest: (asked.append(path), picture(path, *rest))[1])
+    images = opened(root)
+    assert not asked and images.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    batch, labels = images.read(torch.tensor([9, 0]), Change.none(2))
+    assert labels.tolist() == [2, 0] and batch.shape == (2, 28, 28, 1) and len(asked) == 2
+    np.testing.assert_array_equal(batch[1].numpy(), picture(root / "train" / "apple" / "0.jpg", SHAPE))
+    assert [len(part) for part, _ in opened(root, "test").parts()] == [6]
+
+
+def test_folder_shifts_show_more_of_the_picture(tmp_path):
+    root = folder_of(tmp_path)
+    batch, _ = opened(root, border=2).read(
+        torch.zeros(2, dtype=torch.long), Change(shift=torch.tensor([[0, 4], [0, 4]]), mirrored=torch.tensor([False, True]))
+    )
+    whole = picture(root / "train" / "apple" / "0.jpg", SHAPE, 2)
+    np.testing.assert_array_equal(batch[0].numpy(), whole[:28, :28])
+    np.testing.assert_array_equal(batch[1].numpy(), whole[4:, 4:][:, ::-1])
+
+
+def test_a_broken_picture_is_refused_by_name(tmp_path):
+    bad = folder_of(tmp_path) / "train" / "bird" / "1.png"
+    bad.write_bytes(bad.read_bytes()[:200])
+    with pytest.raises(InputError, match=rf"^a training picture must be a whole picture: {bad} is not .*or use --broken skip$"):
+        opened(tmp_path).read(torch.tensor([5]), Change.none(1))
+
+
+def test_broken_pictures_are_skipped_named_and_counted(tmp_path, capsys):
+    root = folder_of(tmp_path)
+    for path in (root / "train" / "bird" / "1.png", root / "val" / "bird" / "0.jpg"):
+        path.write_bytes(b"nothing")
+    images, test = opened(root, broken="skip"), opened(root, "test", broken="skip")
+    assert isinstance(images, FolderImages) and isinstance(test, FolderImages)
+    for _ in range(2):
+        batch, labels = images.read(torch.tensor([4, 5]), Change.none(2))
+    following = picture(root / "train" / "bird" / "2.jpg", SHAPE)
+    np.testing.assert_array_equal(batch[1].numpy(), following)
+    assert labels.tolist() == [1, 1] and len(images.skipped) == 1
+    assert [labels.tolist() for _, labels in test.parts()] == [[0, 0, 1, 2, 2]]
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 2 and all(line.startswith("skipped: a training picture must be a whole picture: ") for line in said)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda root: None, r"^an image folder must hold train/CLASS/\* with 1 to 3 classes: .* has 0; name such a folder"),
+        (lambda root: folder_of(root, classes=("a", "b", "c", "d")), r"with 1 to 3 classes: .* has 4;"),
+        (lambda root: folder_of(root, per_class=0), r"^an image folder must hold pictures: .* has none in apple, bird, cat"),
+    ],
+)
+def test_bad_folders(tmp_path, make, message):
+    make(tmp_path)
+    with pytest.raises(InputError, match=message):
+        opened(tmp_path)
+
+
+def test_photos_have_no_labels():
+    with pytest.raises(InputError, match=r"^training needs labels: photos have none; use one of fashion-mnist, random or a folder"):
+        images_of("photos", "train", SHAPE, 0, "refuse", 1)
