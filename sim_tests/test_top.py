@@ -61,12 +61,22 @@ def refused(done: subprocess.CompletedProcess, *parts: str) -> None:
         (("--model", "deit_micro", "--rows", "7", "build"), ("rows must be even", "7")),
         (("--checkpoint", "no/such/file.npz", "build"), ("no/such/file.npz",)),
         (("--checkpoint", "random:x", "build"), ("random:SEED", "x")),
-        (("--fps", "30", "build"), ("--fps", "simulate")),
-        (("--fps", "0", "simulate"), ("--fps", "0")),
+        (("--fps", "0", "simulate"), ("--fps must be positive", "0 is not")),
+        (("--fps", "-24", "plan"), ("--fps must be positive", "-24 is not")),
+        (("--fps", "nan", "plan"), ("--fps must be positive", "nan is not")),
+        (("--fps", "fast", "plan"), ("--fps", "fast")),
+        (("--fps", "30", "--unit", "softmax", "build"), ("--fps is for whole machines", "softmax")),
+        (("--unit", "softmax", "plan"), ("--unit must come with build", "plan")),
+        (("plan",), ("plan needs a frame rate", "--fps 25")),
+        (("--model", "nowhere.toml", "--fps", "24", "plan"), ("a model file must exist", "nowhere.toml")),
+        (("--board", "nowhere.toml", "--fps", "24", "plan"), ("a board file must exist", "nowhere.toml")),
+        (("sweep", "--precisions", "8,six"), ("--precisions", "8,six")),
+        (("sweep", "--workers", "0"), ("--workers must be at least 1", "0 is not")),
+        ((*TINY_PATH, "sweep", "--scheduler", "nowhere"), ("--scheduler must be the address of one", "nowhere")),
+        ((*TINY_PATH, "sweep", "--scheduler", "tcp://127.0.0.1:1"), ("a scheduler must answer", "tcp://127.0.0.1:1")),
         ((*TINY_PATH, "build", "--images", "0"), ("--images", "0")),
-        ((*TINY_PATH, "simulate", "--ddr-gbps", "0"), ("--ddr-gbps", "19.2")),
+        ((*TINY_PATH, "--ddr-gbps", "0", "simulate"), ("--ddr-gbps", "19.2")),
         ((*TINY_PATH, "simulate", "--waves", "x.fst", "--window", "9:5"), ("--window", "9:5", "FIRST:LAST")),
-        (("plan",), ("plan", "not done yet")),
         (("report",), ("report", "not done yet")),
         ((), ("VERB",)),
         ((*TINY_PATH, "simulate", "--images", "0"), ("--images", "0")),
@@ -116,15 +126,72 @@ def test_simulate_json(tmp_path: Path) -> None:
     assert account["total"]["compute"] > told["utilisation"] * told["cycles"]
 
 
-def test_a_memory_too_slow_for_the_rate_fails(tmp_path: Path) -> None:
-    """Right results, too late: exit 1 and a line that names the bytes needed and available."""
-    words = ("--model", "deit_micro", "--out", str(tmp_path), "--fps", "20000", "--json", "simulate", "--images", "1", "--ddr-gbps", "0.4")
-    done = top(*words)
-    assert done.returncode == 1
-    assert json.loads(done.stdout)["bit_exact"] is True
+def test_a_rate_that_a_slow_memory_cannot_feed_has_no_machine(tmp_path: Path) -> None:
+    """Exit 1 and a line that names the limit; nothing is simulated."""
+    done = top(
+        "--model", "deit_micro", "--out", str(tmp_path), "--fps", "20000", "--ddr-gbps", "0.4", "--json", "simulate", "--images", "1"
+    )
+    assert done.returncode == 1 and done.stdout == ""
     last = done.stderr.strip().splitlines()[-1]
-    assert re.search(r"^popvit: --fps 20000 must be reached: .* requires [0-9.]+ GB/s and the memory gives 0\.29 GB/s", last), last
-    assert "use a faster memory" in last
+    assert re.search(
+        r"^popvit: --fps 20000 must be within reach of deit_micro on zcu102 at 250 MHz: the limit is [0-9,.]+, at 1 bits", last
+    ), last
+    assert not list(tmp_path.rglob("*"))
+
+
+def test_plan_json(tmp_path: Path) -> None:
+    done = top("--model", "deit_micro", "--out", str(tmp_path), "--fps", "3000", "--json", "plan")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["feasible"] is True and told["bits"] == 8 and told["clock_mhz"] == 250 and told["rows"] == told["parameters"]["rows"]
+    predicted = told["predicted"]
+    assert predicted["fps"] == pytest.approx(250e6 / predicted["cycles_per_image"]) and predicted["fps"] >= 3000
+    assert told["limit_fps"] > predicted["fps"] and set(predicted["resources"]) == {"lut", "ff", "dsp", "bram36"}
+    assert sum(predicted["account"].values()) == pytest.approx(predicted["cycles_per_image"] * predicted["images"])
+    assert "Vivado has not been run" in told["source"]
+
+
+def test_what_is_planned_reaches_its_rate(tmp_path: Path) -> None:
+    """The machine of the plan, through its RTL: as fast as predicted, within the error that plans allow for, and exact."""
+    words = ("--model", "deit_micro", "--bits", "8", "--fps", "9000", "--out", str(tmp_path), "--json")
+    plan = json.loads(top(*words, "plan").stdout)
+    done = top(*words, "simulate", "--images", "8")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["bit_exact"] is True and told["rows"] == plan["rows"] and told["fps"] >= 9000
+    assert told["cycles_per_image"] == pytest.approx(plan["predicted"]["cycles_per_image"], rel=plan["margin"])
+
+
+def test_a_plan_out_of_reach_says_the_limit(tmp_path: Path) -> None:
+    done = top("--model", "deit_micro", "--out", str(tmp_path), "--fps", "1e6", "--json", "plan")
+    assert done.returncode == 1
+    told = json.loads(done.stdout)
+    assert told["feasible"] is False and told["bits"] is None and 0 < told["limit_fps"] < 1e6
+    assert "the limit is" in done.stderr.strip().splitlines()[-1]
+
+
+def test_a_sweep_is_kept_and_told(tmp_path: Path) -> None:
+    words = (
+        "--model",
+        "deit_micro",
+        "--out",
+        str(tmp_path),
+        "--json",
+        "sweep",
+        "--precisions",
+        "8,4",
+        "--row-counts",
+        "6,9",
+        "--workers",
+        "1",
+    )
+    first, again = top(*words), top(*words)
+    assert first.returncode == again.returncode == 0, first.stderr
+    told = json.loads(first.stdout)
+    assert json.loads(again.stdout) == told and len(list(tmp_path.rglob("points/*.json"))) == 4
+    by_rows = {(point["bits"], point["rows"]): point for point in told["points"]}
+    assert "rows must be even" in by_rows[8, 9]["error"] and "9 rows" in first.stderr
+    assert by_rows[8, 6]["resources"]["lut"] > by_rows[4, 6]["resources"]["lut"] > 0
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import re
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import dataclass
@@ -38,11 +39,18 @@ class Processes:
             pool.shutdown(cancel_futures=True)
 
 
+_ADDRESS = re.compile(r"(tcp|tls|ws|wss)://[^:/]+:\d+")
+
+
 @dataclass(frozen=True)
 class DaskCluster:
     """The workers of a Dask scheduler, ``address`` as in ``tcp://host:8786``. They need popvit of the same version, not the same disk."""
 
     address: str
+
+    def __post_init__(self) -> None:
+        if not _ADDRESS.fullmatch(self.address):
+            raise InputError(f"--scheduler must be the address of one: {self.address} is not; use tcp://host:8786")
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[Executor]:

@@ -43,10 +43,10 @@ def sweep(
     found = {key: kept for key in points if (kept := _kept(folder / f"{key}.json")) is not None}
     breaks = 0
     while missing := [key for key in points if key not in found]:
-        tell(len(found), len(points))
         before = len(found)
         try:
             with workers.opened() as pool:
+                tell(len(found), len(points))
                 futures = {pool.submit(measured, measure, points[key]): key for key in missing}
                 _collect(futures, found, folder, lambda: tell(len(found), len(points)))
         except BrokenExecutor:
