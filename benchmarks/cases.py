@@ -62,8 +62,8 @@ CASES = {
         Case(name="efficientvit_b1_r224_6bit_6images", model=_B1, bits=6, images=6),
         Case(name="efficientvit_b1_r224_4bit_6images", model=_B1, bits=4, images=6),
         Case(name="efficientvit_b0_r224_8bit", model="efficientvit_b0_r224"),
-        Case(name="efficientvit_b2_r224_8bit", model="efficientvit_b2_r224"),
-        Case(name="efficientvit_b3_r224_8bit", model="efficientvit_b3_r224"),
+        Case(name="efficientvit_b2_r224_8bit_1image", model="efficientvit_b2_r224", images=1),
+        Case(name="efficientvit_b3_r224_8bit_1image", model="efficientvit_b3_r224", images=1),
         Case(name="efficientvit_b1_r256_8bit_1image", model="efficientvit_b1_r256", images=1),
         Case(name="efficientvit_b1_r288_8bit_1image", model="efficientvit_b1_r288", images=1),
     )

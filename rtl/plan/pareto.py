@@ -68,7 +68,8 @@ def point(planner: Planner, models: PredictedModels, config: Config) -> dict[str
     """A machine as one point of the plot; None where the network does not fit it."""
     cycles = planner.cycles_per_image(config)
     if cycles is None:
-        return None
+        larger = planner.space.larger(config)
+        return None if larger is None or planner.share(planner.models.resources(larger)) > 1 else point(planner, models, larger)
     resources = planner.models.resources(config)
     fps = planner.clock_mhz * 1e6 / cycles
     return {

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from itertools import count
 from typing import Any, Protocol
 
@@ -92,14 +92,20 @@ class Planner:
     def fastest(self, bits: int) -> Machine | None:
         """The machine with fewest cycles among those that fit; of equals the one that costs least."""
         self.say(f"the fastest machine of {bits} bits")
-        machines = [config for group in self.space.machines(bits) for config in group]
-        best: tuple[float, float, Config] | None = None
-        for bound, _, config in sorted((self._bound(config), place, config) for place, config in enumerate(machines)):
-            if best is not None and bound > best[0]:
-                break
+        places, best = count(), None
+        queue = [(self._bound(config), next(places), config) for group in self.space.machines(bits) for config in group]
+        heapify(queue)
+        while queue and (best is None or queue[0][0] <= best[0]):
+            bound, _, config = heappop(queue)
             share = self.share(self.models.resources(config))
-            cycles = self.cycles_per_image(config) if share <= 1 else None
-            if cycles is not None and (best is None or (cycles, share) < best[:2]):
+            if share > 1:
+                continue
+            cycles = self.cycles_per_image(config)
+            if cycles is None:
+                larger = self.space.larger(config)
+                if larger is not None:
+                    heappush(queue, (bound, next(places), larger))
+            elif best is None or (cycles, share) < best[:2]:
                 best = cycles, share, config
         return None if best is None else self._machine(best[2])
 
@@ -125,7 +131,11 @@ class Planner:
                         add((config,))
                 continue
             cycles = self.cycles_per_image(configs[0])
-            if cycles is not None and cycles <= most:
+            if cycles is None:
+                larger = self.space.larger(configs[0])
+                if larger is not None:
+                    add((larger,))
+            elif cycles <= most:
                 return self._machine(configs[0])
         return None
 

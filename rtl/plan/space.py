@@ -30,8 +30,8 @@ MOST_PASSES = 15
 WEIGHT_BUFFERS = 3
 #: More rows must save so much of the products, or they are not worth a look.
 WORTH = 0.02
-#: Of a row's activation memory: a block memory each for so many codes, or two.
-MEMORY_WORDS = (512, 1024)
+#: Of a row's activation memory, where the preset's are not enough.
+MOST_MEMORY_WORDS = 1024
 
 
 class Space(Protocol):
@@ -41,6 +41,10 @@ class Space(Protocol):
 
     def machines(self, bits: int) -> Iterator[Sequence[Config]]:
         """Every useful machine at a precision, fitting or not, in groups of which no machine takes less of a board than the first."""
+        ...
+
+    def larger(self, config: Any) -> Config | None:
+        """What takes the place of a machine whose memories do not hold the network; None: nothing does."""
         ...
 
     def least_cycles(self, config: Any, memory_bytes: float) -> float:
@@ -72,6 +76,9 @@ class DeitSpace:
                     )  # fmt: skip
                     AttentionConfig.of(first)
                     yield self._memories(first)
+
+    def larger(self, config: AcceleratorConfig) -> None:
+        """Nothing: its memories are made for the network."""
 
     def least_cycles(self, config: AcceleratorConfig, memory_bytes: float) -> float:
         """The array, the attention and the memory each work alone: the longest is what an image takes at least."""
@@ -128,7 +135,7 @@ def _filled(activations: int) -> int:
 
 
 class EfficientVitSpace:
-    """Rows of an EfficientViT's machine and words of their memories; other memories follow from the network (`rtl.efficientvit.preset`).
+    """Rows of an EfficientViT's machine; its memories follow from the network (`rtl.efficientvit.preset`).
 
     49 rows are most worth their place: tensors of 224 x 224 networks are whole passes of them.
 
@@ -151,8 +158,11 @@ class EfficientVitSpace:
             cycles = self._products(graph, rows)
             if cycles <= least * (1 - WORTH):
                 least = cycles
-                config = efficientvit_preset(graph, rows=rows, dsp_clock=self.dsp_clock)
-                yield [replace(config, memory_words=words) for words in MEMORY_WORDS if words >= config.memory_words]
+                yield (efficientvit_preset(graph, rows=rows, dsp_clock=self.dsp_clock),)
+
+    def larger(self, config: EfficientVitMachine) -> EfficientVitMachine | None:
+        """Two block memories instead of one for every so many bits of a row's activations."""
+        return replace(config, memory_words=MOST_MEMORY_WORDS) if config.memory_words < MOST_MEMORY_WORDS else None
 
     def least_cycles(self, config: EfficientVitMachine, memory_bytes: float) -> float:
         """The array without a wait."""

@@ -36,6 +36,9 @@ class Space:
     def machines(self, bits):
         return ([Toy(bits, rows)] for rows in range(1, 30))
 
+    def larger(self, config):
+        return None
+
     def least_cycles(self, config, memory_bytes):
         return 1e6 / config.rows
 

@@ -20,13 +20,16 @@ class Toy:
 
 
 class Space:
-    """Rows divide the work, lanes a part of it that rows do not help; 13 rows are no machine."""
+    """Rows divide the work, lanes a part of it that rows do not help; for 13 rows there are 113, as fast and a little larger."""
 
     def __init__(self, precisions=range(8, 0, -1)):
         self.precisions = precisions
 
     def machines(self, bits):
         return ([Toy(bits, rows, lanes) for lanes in (1, 2, 4)] for rows in range(1, 40))
+
+    def larger(self, config):
+        return replace(config, rows=113) if config.rows == 13 else None
 
     def least_cycles(self, config, memory_bytes):
         return 1e6 / config.rows
@@ -40,10 +43,15 @@ class Models:
         self.asked.append(config)
         if config.rows == 13:
             raise InputError("13 does not fit")
-        return 1e6 / config.rows + 1e5 / config.lanes + (3e4 if config.rows % 7 == 0 else 0)
+        return 1e6 / (config.rows % 100) + 1e5 / config.lanes + (3e4 if config.rows % 7 == 0 else 0)
 
     def resources(self, config):
-        return Resources(lut=3000 * config.rows * config.bits, dsp=20 * config.rows * config.lanes, ff=1, bram36=1)
+        return Resources(
+            lut=(3000 * (config.rows % 100) + 5 * (config.rows > 100)) * config.bits,
+            dsp=20 * (config.rows % 100) * config.lanes,
+            ff=1,
+            bram36=1,
+        )
 
 
 def planner_of(precisions=range(8, 0, -1)):
@@ -55,7 +63,7 @@ def brute_force(planner, fps):
 
     def usable(bits):
         fitting = [config for group in planner.space.machines(bits) for config in group if planner.share(Models().resources(config)) <= 1]
-        return [config for config in fitting if config.rows != 13]
+        return [replace(config, rows=113) if config.rows == 13 else config for config in fitting]
 
     most = CLOCK * 1e6 / (fps * (1 + MARGIN))
     slowest = min((Models().cycles_per_image(config) for config in usable(planner.space.precisions[-1])), default=None)
