@@ -46,6 +46,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "program": ("rtl.program.*", "rtl.efficientvit.program.*"),
     "accelerator": ("rtl.accelerator", "rtl.efficientvit.accelerator"),
     "flow": ("rtl.flow.*",),
+    "calibration": ("rtl.plan.calibrate*", "rtl.plan.cycle_points"),
     "plan": ("rtl.plan.*",),
     "top": ("rtl.top",),
     "engines": ("rtl.*",),
@@ -66,6 +67,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "program": (*HARDWARE, "buses", "units"),
     "flow": (*HARDWARE, "buses", "units", "engines", "accelerator", "program"),
     "plan": (*HARDWARE, "buses", "units", "engines", "accelerator", "program", "flow"),
+    "calibration": (*HARDWARE, "numbers", "engines", "flow", "plan"),
     "top": tuple(LAYERS),
 }
 # Packages of others, beside the standard library and numpy.
@@ -74,6 +76,7 @@ PACKAGES: dict[str, tuple[str, ...]] = {
     "numbers": ("rich", "skimage"),
     "boards": ("amaranth", "amaranth_boards"),
     "flow": ("amaranth", "pyosys", "rich"),
+    "calibration": ("rich",),
     "top": ("rich",),
     **dict.fromkeys(("leaves", "ground", "buses", "units", "engines", "accelerator"), ("amaranth",)),
 }
