@@ -47,6 +47,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "program": ("rtl.program.*", "rtl.efficientvit.program.*"),
     "accelerator": ("rtl.accelerator", "rtl.accelerator_cost", "rtl.efficientvit.accelerator", "rtl.efficientvit.accelerator_cost"),
     "flow": ("rtl.flow.*",),
+    "calibration": ("rtl.plan.calibrate*", "rtl.plan.cycle_points"),
     "plan": ("rtl.plan.*",),
     "top": ("rtl.top", "rtl.verbs.*"),
     "engines": ("rtl.*",),
@@ -67,6 +68,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "program": (*HARDWARE, "buses", "units"),
     "flow": (*HARDWARE, "buses", "units", "engines", "accelerator", "program"),
     "plan": (*HARDWARE, "buses", "units", "engines", "accelerator", "program", "flow"),
+    "calibration": (*HARDWARE, "numbers", "engines", "flow", "plan"),
     "top": tuple(LAYERS),
 }
 # Packages of others, beside the standard library and numpy.
@@ -76,6 +78,7 @@ PACKAGES: dict[str, tuple[str, ...]] = {
     "boards": ("amaranth", "amaranth_boards"),
     "flow": ("amaranth", "pyosys", "rich"),
     "plan": ("distributed", "matplotlib", "rich"),
+    "calibration": ("rich",),
     "top": ("rich",),
     **dict.fromkeys(("leaves", "ground", "buses", "units", "engines", "accelerator"), ("amaranth",)),
 }

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from amaranth.lib import data
 
 from model import integer
-from rtl.efficientvit.key_value_memory import PixelMemoryConfig
+from rtl.efficientvit.key_value_memory import PixelMemory, PixelMemoryConfig
 from rtl.efficientvit.state_memory import CHUNK, StateMemoryConfig
 from rtl.shapes import ceil_div
 from rtl.tech.dsp48e2 import generic
@@ -69,6 +69,13 @@ class AttendConfig:
     def cycles(self, pixels: int, wide: bool) -> int:
         """Cycles per head of a row of equal heads."""
         return max(ceil_div(pixels, self.depth) * self.attention.tiles(wide), self.spacing(wide))
+
+    def latency(self, pixels: int, wide: bool) -> int:
+        """Cycles from the first word's read to ``done``, of a head alone."""
+        steps, tiles, step_words = ceil_div(pixels, self.depth), self.attention.tiles(wide), self.depth * (2 if wide else 1)
+        last_word = (steps * step_words - 1) * (4 if wide else 2)
+        head_dim, unit = 32 if wide else 16, self.attention
+        return last_word + PixelMemory.latency + unit.finish_latency + tiles + (head_dim + 1) * head_dim // 4 + unit.latency + 2
 
 
 def command_layout(config: AttendConfig) -> data.StructLayout:

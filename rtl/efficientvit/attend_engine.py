@@ -46,8 +46,8 @@ class AttendEngine(wiring.Component):
     ------
     Equal heads whose commands wait: a head every ``config.cycles(pixels, wide)`` cycles, with depth 1 max(2 * pixels, 70) for heads of 16
     channels and max(8 * pixels, 276) for heads of 32.
-    done follows the first word's read by ``latency(pixels, wide)`` cycles, if no read waited; that read follows the command by 1 cycle
-    (``config.late`` more for a head of 16 after one of 32).
+    done follows the first word's read by ``config.latency(pixels, wide)`` cycles, if no read waited; that read follows the command by
+    1 cycle (``config.late`` more for a head of 16 after one of 32).
 
     Resources of depth 1, 2, 4 at 8 bits, yosys, before place-and-route: 9,620, 5,710, 3,870 LUT; 8,590, 7,570, 8,480 FF;
     68 DSP48E2, 24 block RAMs; at most 2 LUT levels and a carry chain. Depth 1 with multipliers of LUTs: 17,458 LUT, 23,679 FF, 4 DSP48E2.
@@ -66,13 +66,6 @@ class AttendEngine(wiring.Component):
                 "word": Out(WordLayout),
             }
         )
-
-    def latency(self, pixels: int, wide: bool) -> int:
-        """Cycles from the first word's read to done, of a head alone."""
-        steps, tiles, step_words = -(-pixels // self.config.depth), self.unit.config.tiles(wide), self.config.depth * (2 if wide else 1)
-        last_word = (steps * step_words - 1) * (4 if wide else 2)
-        head_dim = 32 if wide else 16
-        return last_word + self.memory.latency + self.unit.finish_latency + tiles + (head_dim + 1) * head_dim // 4 + self.unit.latency + 2
 
     def elaborate(self, platform):
         m = Module()

@@ -111,6 +111,21 @@ class GroupWalk(wiring.Component):
                 m.d.sync += o.lines_left.eq(Mux(last_line, ENDLESS, o.lines_left - 1))
 
 
+def places_behind(rows: int, bus: int) -> int:
+    """From a bus's first row to its end."""
+    return (rows - 1 - bus) // BUSES
+
+
+def arrival(rows: int) -> int:
+    """Cycles until the first group's last word is at the end of its bus, less two: a row's hop and register."""
+    return max(bus + places_behind(rows, bus) for bus in range(BUSES))
+
+
+def latency(rows: int) -> int:
+    """From a word's emission to its first group on the outputs."""
+    return arrival(rows) + 3
+
+
 class Collector(wiring.Component):
     """Rows 4i + b come over bus b. Delayed by as much as makes up for b, four consecutive pixels arrive as one group.
 
@@ -124,7 +139,7 @@ class Collector(wiring.Component):
 
     Timing
     ------
-    Group i of a word whose emission comes in cycle t is on the outputs in t + ``latency`` + 3 i.
+    Group i of a word whose emission comes in cycle t is on the outputs in t + `latency` + 3 i.
     """
 
     def __init__(self, config: EfficientVitMachine):
@@ -140,25 +155,12 @@ class Collector(wiring.Component):
             }
         )
 
-    def _behind(self, bus: int) -> int:
-        """Places from a bus's first row to its end."""
-        return (self.config.rows - 1 - bus) // BUSES
-
-    @property
-    def _arrival(self) -> int:
-        """Cycles until the first group's last word is at the end of its bus, less two: a row's hop and register."""
-        return max(bus + self._behind(bus) for bus in range(BUSES))
-
-    @property
-    def latency(self) -> int:
-        return self._arrival + 3
-
     def elaborate(self, platform):
         m = Module()
         words = self._align(m)
         # An emission's walk begins a cycle after it, and a group's places take four.
         emission = Signal(Emission)
-        m.d.comb += emission.eq(delayed(m, self.emission.as_value(), self._arrival - 2, "emission"))
+        m.d.comb += emission.eq(delayed(m, self.emission.as_value(), arrival(self.config.rows) - 2, "emission"))
         walks = [GroupWalk(self.config) for _ in range(CONTEXTS)]
         turn = Signal(CONTEXTS, init=1)
         with m.If(emission.valid):
@@ -170,7 +172,8 @@ class Collector(wiring.Component):
         return m
 
     def _align(self, m):
-        late = [self._arrival - bus - self._behind(bus) for bus in range(BUSES)]
+        rows = self.config.rows
+        late = [arrival(rows) - bus - places_behind(rows, bus) for bus in range(BUSES)]
         return [delayed(m, getattr(self, f"i_{bus}"), cycles, f"aligned_{bus}") for bus, cycles in enumerate(late)]
 
     def _write(self, m, walks, words):

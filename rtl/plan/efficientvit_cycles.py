@@ -1,7 +1,7 @@
 """Predicted cycles of an EfficientViT's program: its eight queues, with the cycles that each engine publishes.
 
-Every engine's law stands in its docstring: `ArraySequencer`, `RowFeeder`, `Collector`, `DepthSweeps`, `DepthEngine`, `AttendFeeder`,
-`AttendEngine`, `WindowFormer`, `HeadEngine`, `WeightStream`, `DmaEngine`. Here is when each can take its next instruction.
+Every engine's law stands in its docstring: `ArraySequencer`, `RowFeeder`, `Collector`, `DepthSweeps`, `DepthEngine`, `AttendConfig`,
+`AttendFeeder`, `WindowFormer`, `HeadEngine`, `WeightStream`, `DmaEngine`. Here is when each can take its next instruction.
 """
 
 from __future__ import annotations
@@ -14,11 +14,9 @@ from functools import partial
 
 from rtl.bus import axi_writer
 from rtl.bus.axi_reader import BEAT_LATENCY, REQUEST_LATENCY
-from rtl.efficientvit import depth_engine, dma_engine, window_former, window_input
+from rtl.efficientvit import collector, depth_engine, dma_engine, window_former, window_input
 from rtl.efficientvit.accelerator import DEPTH_SETTLE, WAIT_STATES, TraceState, attend_config, depth_config, settle_cycles
 from rtl.efficientvit.array_sequencer import COMMAND_CYCLES, OFFER_CYCLES, step_cycles
-from rtl.efficientvit.attend_engine import AttendEngine
-from rtl.efficientvit.collector import GROUP_INTERVAL, Collector
 from rtl.efficientvit.config import EfficientVitMachine
 from rtl.efficientvit.depth_command import sweep_cycles
 from rtl.efficientvit.head_command import HeadKind
@@ -109,7 +107,6 @@ class _Outer:
 
     def __init__(self, queues: Queues, config: EfficientVitMachine):
         self.queues, self.config = queues, attend_config(config)
-        self.engine = AttendEngine(self.config)
         self.taken_until = self.closes = 0.0  # the next head's last step may not begin sooner
 
     def free(self, instruction: AnyInstruction) -> float:
@@ -121,7 +118,7 @@ class _Outer:
         before = (-(-pixels // self.config.depth) - 1) * tiles
         last_step = max(time + 1 + before, self.closes)
         self.taken_until, self.closes = last_step + tiles, last_step + self.config.spacing(wide)
-        self.queues.post(Counter.OUTERS_DONE, last_step - before + self.engine.latency(pixels, wide))
+        self.queues.post(Counter.OUTERS_DONE, last_step - before + self.config.latency(pixels, wide))
 
 
 class _Window:
@@ -308,13 +305,13 @@ class Schedule:
 
 def schedule(instructions: Sequence[Instruction], config: EfficientVitMachine, memory: Memory) -> Schedule:
     """Every engine's instructions as soon as it can."""
-    timing, collector = RowUnits(config).timing, Collector(config)
+    timing = RowUnits(config).timing
     queues = Queues(instructions, QUEUE_OF, memory, start_cycles(settle_cycles(timing, config.rows)))
     latency = memory.latency + REQUEST_LATENCY
     array = _Array(
         queues,
         written=COMMAND_CYCLES - 1 + timing.settle,
-        collected=COMMAND_CYCLES - 1 + BASE + timing.word + collector.latency + GROUP_INTERVAL * (config.groups - 1),
+        collected=COMMAND_CYCLES - 1 + BASE + timing.word + collector.latency(config.rows) + collector.GROUP_INTERVAL * (config.groups - 1),
     )
     dma, stream = _Dma(queues, latency), _Stream(queues, config.weight_ports, latency)
     depth = depth_config(config)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from amaranth.hdl import Array, Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
@@ -20,6 +21,24 @@ __all__ = ["LinearAttention", "LinearAttentionConfig", "word_layout"]
 @dataclass(frozen=True, kw_only=True)
 class LinearAttentionConfig(OuterProductConfig):
     """Parameters are those of `OuterProductConfig`."""
+
+    #: go -> shadow -> tile -> operand registers
+    tile_latency: ClassVar[int] = 2
+
+    @property
+    def slot_latency(self) -> int:
+        """Operand registers -> slot."""
+        return self.product_latency
+
+    @property
+    def finish_latency(self) -> int:
+        """To the sums."""
+        return self.tile_latency + self.slot_latency + OuterProduct.settle - 1
+
+    @property
+    def latency(self) -> int:
+        """From a read to its codes."""
+        return self.read_latency + Requantize.latency
 
     def build(self) -> LinearAttention:
         return LinearAttention(self)
@@ -68,11 +87,8 @@ class LinearAttention(wiring.Component):
     def __init__(self, config: LinearAttentionConfig):
         self.config, self.core = config, OuterProduct(config)
         self.OFFSETS = {"multiplier": self.core.read_latency, "shift": self.core.read_latency}
-        self.latency = self.core.read_latency + Requantize.latency
-        #: go -> shadow -> tile -> operand registers -> slot -> sums
-        self._tile_latency = 2
-        self._slot_latency = 1 + self.core.OFFSETS["slot"]
-        self.finish_latency = self._tile_latency + self._slot_latency + self.core.settle - 1
+        self.latency, self.finish_latency = config.latency, config.finish_latency
+        self._tile_latency, self._slot_latency = config.tile_latency, config.slot_latency
         super().__init__(
             {
                 "i": In(word_layout(config)),

@@ -77,6 +77,19 @@ class OuterProductConfig:
         return cascade_latency(self.depth) if self.multipliers == "dsp" else LutMultiplyAdd.latency_of(self.key_bits)
 
     @property
+    def halves(self) -> int:
+        """Reads that a column of a tile takes."""
+        return self.keys // READ
+
+    @property
+    def read_latency(self) -> int:
+        """Cycles from a read to its sums: each leaves one choice in so many."""
+        choices, cycles = (self.values + 1) * self.halves, 0
+        while choices > 1:
+            choices, cycles = -(-choices // _MUX), cycles + 1
+        return cycles
+
+    @property
     def key_bits(self) -> int:
         """Of k as a multiplier of LUTs takes it: an even number."""
         return self.bits - 1 + (self.bits - 1) % 2
@@ -143,10 +156,7 @@ class OuterProduct(wiring.Component):
         self.config = config
         offset = config.product_latency - 1
         self.OFFSETS = {"slot": offset, "enable": offset, "first": offset, "last": offset}
-        self.halves = config.keys // READ
-        choices, self.read_latency = (config.values + 1) * self.halves, 0
-        while choices > 1:
-            choices, self.read_latency = -(-choices // _MUX), self.read_latency + 1
+        self.halves, self.read_latency = config.halves, config.read_latency
         super().__init__(
             {
                 "k": In(data.ArrayLayout(data.ArrayLayout(unsigned(config.bits - 1), config.keys), config.depth)),

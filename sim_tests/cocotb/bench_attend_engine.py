@@ -9,7 +9,6 @@ from model.efficientvit.graph import Divisor, Scale
 from model.integer import REQUANTIZE_SHIFTS, Saturation, choose_multiplier, requantize
 from rtl.efficientvit import key_value_memory
 from rtl.efficientvit.attend_command import AttendConfig, command_layout
-from rtl.efficientvit.attend_engine import AttendEngine
 from sim_tests.cocotb.helpers import bench_parameters, bench_random, start
 
 WORDS = 512
@@ -198,7 +197,7 @@ async def matches_model(dut) -> None:
         await machine.check(what)
         done, taken = machine.done[before:], machine.taken[before:]
         late = machine.config.late if was_wide and not wide else 0
-        assert done[0] - taken[0] == 1 + late + AttendEngine(machine.config).latency(pixels, some.wide), f"{what}: {taken} {done}"
+        assert done[0] - taken[0] == 1 + late + machine.config.latency(pixels, some.wide), f"{what}: {taken} {done}"
         assert (np.diff(done) == machine.config.cycles(pixels, some.wide)).all(), f"{what}: {done}"
         was_wide = some.wide
 
