@@ -11,6 +11,7 @@ from rtl.efficientvit.array_sequencer import Emission
 from rtl.efficientvit.config import BUSES, EfficientVitMachine
 from rtl.efficientvit.isa import WORD_CHANNELS
 from rtl.row_feeder import delayed
+from rtl.tech.memory_cost import shift_register_luts
 from rtl.units.protocol import delay
 
 #: Words on their way at the same time: a group every 3 cycles of up to 16 groups, a word every 16 cycles.
@@ -111,6 +112,13 @@ class GroupWalk(wiring.Component):
                 m.d.sync += o.lines_left.eq(Mux(last_line, ENDLESS, o.lines_left - 1))
 
 
+def _arrivals(rows: int) -> tuple[int, list[int]]:
+    """Cycles until the first group's last word is at the end of its bus, less two, a row's hop and register; and how long each bus's word
+    waits for that."""
+    arrivals = [bus + (rows - 1 - bus) // BUSES for bus in range(BUSES)]
+    return max(arrivals), [max(arrivals) - arrival for arrival in arrivals]
+
+
 class Collector(wiring.Component):
     """Rows 4i + b come over bus b. Delayed by as much as makes up for b, four consecutive pixels arrive as one group.
 
@@ -140,25 +148,16 @@ class Collector(wiring.Component):
             }
         )
 
-    def _behind(self, bus: int) -> int:
-        """Places from a bus's first row to its end."""
-        return (self.config.rows - 1 - bus) // BUSES
-
-    @property
-    def _arrival(self) -> int:
-        """Cycles until the first group's last word is at the end of its bus, less two: a row's hop and register."""
-        return max(bus + self._behind(bus) for bus in range(BUSES))
-
     @property
     def latency(self) -> int:
-        return self._arrival + 3
+        return _arrivals(self.config.rows)[0] + 3
 
     def elaborate(self, platform):
         m = Module()
         words = self._align(m)
         # An emission's walk begins a cycle after it, and a group's places take four.
         emission = Signal(Emission)
-        m.d.comb += emission.eq(delayed(m, self.emission.as_value(), self._arrival - 2, "emission"))
+        m.d.comb += emission.eq(delayed(m, self.emission.as_value(), self.latency - 5, "emission"))
         walks = [GroupWalk(self.config) for _ in range(CONTEXTS)]
         turn = Signal(CONTEXTS, init=1)
         with m.If(emission.valid):
@@ -170,7 +169,7 @@ class Collector(wiring.Component):
         return m
 
     def _align(self, m):
-        late = [self._arrival - bus - self._behind(bus) for bus in range(BUSES)]
+        _, late = _arrivals(self.config.rows)
         return [delayed(m, getattr(self, f"i_{bus}"), cycles, f"aligned_{bus}") for bus, cycles in enumerate(late)]
 
     def _write(self, m, walks, words):
@@ -232,9 +231,12 @@ class Collector(wiring.Component):
 
 
 def collector_cost(config: EfficientVitMachine) -> Cost:
-    """Of a `Collector`: words are registers; what waits for the last row of a bus does so longer with more rows."""
+    """Of a `Collector`: words of four buses in registers, and what waits for the last row: up to 2 cycles in registers, more in LUTs."""
+    _, late = _arrivals(config.rows)
+    words = BUSES + sum(cycles for cycles in late if not shift_register_luts(cycles))
     return Cost(
-        ff=2 * BUSES * config.word_bits + BUSES * config.word_bits // 4,
-        priced_lut={"constant": 1, "rows": config.rows},
-        priced_ff={"constant": 1, "rows": config.rows, "bits": config.bits},
+        lut=config.word_bits * sum(map(shift_register_luts, late)),
+        ff=config.word_bits * words,
+        priced_lut={"constant": 1},
+        priced_ff={"constant": 1},
     )
