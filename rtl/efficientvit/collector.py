@@ -11,6 +11,7 @@ from rtl.efficientvit.array_sequencer import Emission
 from rtl.efficientvit.config import BUSES, EfficientVitMachine
 from rtl.efficientvit.isa import WORD_CHANNELS
 from rtl.row_feeder import delayed
+from rtl.tech.memory_cost import shift_register_luts
 from rtl.units.protocol import delay
 
 #: Words on their way at the same time: a group every 3 cycles of up to 16 groups, a word every 16 cycles.
@@ -121,6 +122,11 @@ def arrival(rows: int) -> int:
     return max(bus + places_behind(rows, bus) for bus in range(BUSES))
 
 
+def waits(rows: int) -> list[int]:
+    """How long each bus's word is held back for the last one of its group."""
+    return [arrival(rows) - bus - places_behind(rows, bus) for bus in range(BUSES)]
+
+
 def latency(rows: int) -> int:
     """From a word's emission to its first group on the outputs."""
     return arrival(rows) + 3
@@ -172,8 +178,7 @@ class Collector(wiring.Component):
         return m
 
     def _align(self, m):
-        rows = self.config.rows
-        late = [arrival(rows) - bus - places_behind(rows, bus) for bus in range(BUSES)]
+        late = waits(self.config.rows)
         return [delayed(m, getattr(self, f"i_{bus}"), cycles, f"aligned_{bus}") for bus, cycles in enumerate(late)]
 
     def _write(self, m, walks, words):
@@ -235,9 +240,12 @@ class Collector(wiring.Component):
 
 
 def collector_cost(config: EfficientVitMachine) -> Cost:
-    """Of a `Collector`: words are registers; what waits for the last row of a bus does so longer with more rows."""
+    """Of a `Collector`: words of four buses in registers, and what waits for the last row: up to 2 cycles in registers, more in LUTs."""
+    late = waits(config.rows)
+    words = BUSES + sum(cycles for cycles in late if not shift_register_luts(cycles))
     return Cost(
-        ff=2 * BUSES * config.word_bits + BUSES * config.word_bits // 4,
-        priced_lut={"constant": 1, "rows": config.rows},
-        priced_ff={"constant": 1, "rows": config.rows, "bits": config.bits},
+        lut=config.word_bits * sum(map(shift_register_luts, late)),
+        ff=config.word_bits * words,
+        priced_lut={"constant": 1},
+        priced_ff={"constant": 1},
     )

@@ -11,12 +11,10 @@ import pytest
 from model.graph import DeitShape
 from rtl.config import AcceleratorConfig
 from rtl.efficientvit.config import EfficientVitMachine
-from rtl.flow.estimate import estimate
 from rtl.plan import calibrate_resources, resources
-from rtl.plan.calibrate_resources import BOUND, BOUNDED, KINDS, fitted, misses, with_predictions
-from rtl.plan.resource_grid import MACHINES, plain, restored
+from rtl.plan.calibrate_resources import BOUND, BOUNDED, KINDS, fitted, measured, misses, with_predictions
+from rtl.plan.resource_grid import MACHINES, Machine, plain, restored
 from rtl.plan.resources import STORED, TOTAL, predict
-from rtl.row import Row
 from rtl.tech.memory_cost import block_memory, lut_memory, memory
 
 STORE = json.loads(STORED.read_text(encoding="utf-8"))
@@ -164,6 +162,7 @@ def test_a_row_has_the_slices_and_memories_that_are_predicted():
         name="smallest", bits=1, image_size=8, channels=1, patch_size=4, embed_dim=16, depth=1, heads=2, hidden_dim=64, classes=4
     )
     config = AcceleratorConfig(shape=shape, rows=2, inputs=16, lanes=2, tile_words=48, technology="ultrascale")
-    row, predicted = estimate(Row(config), "row"), predict(config)["row"]
-    assert (predicted.dsp, predicted.bram36, predicted.lutram) == (row.dsp, row.bram36, row.lutram)
-    assert predicted.lut == pytest.approx(row.lut, rel=BOUND / 100)
+    row = measured(Machine(name="smallest", config=config, modules=("row",)))["row"]
+    predicted = predict(config)["row"]
+    assert (predicted.dsp, predicted.bram36, predicted.lutram) == (row["dsp"], row["bram36"], row["lutram"])
+    assert predicted.lut == pytest.approx(row["lut"], rel=BOUND / 100)
