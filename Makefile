@@ -10,7 +10,7 @@ help:
 	@echo "make test       the whole default test suite"
 	@echo "make test-slow  the tests that take minutes each"
 	@echo "make lint       ruff and pyright"
-	@echo "make models     train and quantize the shipped networks again"
+	@echo "make models     train and quantize the shipped networks again (hours)"
 	@echo "make clean      remove caches and outputs, keep .venv"
 
 # The Python environment and the simulator, once for each change of pyproject.toml.

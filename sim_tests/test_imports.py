@@ -74,7 +74,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
 # Packages of others, beside the standard library and numpy.
 PACKAGES: dict[str, tuple[str, ...]] = {
     "networks": ("torch", "safetensors", "rich", "PIL"),
-    "numbers": ("rich", "skimage"),
+    "numbers": ("rich", "skimage", "PIL"),
     "boards": ("amaranth", "amaranth_boards"),
     "flow": ("amaranth", "pyosys", "rich"),
     "plan": ("distributed", "matplotlib", "rich"),

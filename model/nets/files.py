@@ -16,6 +16,8 @@ from model.errors import InputError
 
 #: Under these names, files hold the tensors' dictionary itself.
 WRAPPERS = ("model", "state_dict")
+#: In checkpoints of ``model.training.state`` alone.
+_TRAINING = {"plan", "progress"}
 #: What the readers raise on truncated and foreign files.
 _DAMAGED = (OSError, ValueError, EOFError, RuntimeError, TypeError, LookupError, AttributeError, AssertionError, ImportError, OverflowError,
             MemoryError, pickle.UnpicklingError, zipfile.BadZipFile, SafetensorError)  # fmt: skip
@@ -23,6 +25,9 @@ _DAMAGED = (OSError, ValueError, EOFError, RuntimeError, TypeError, LookupError,
 
 def _read_torch(path: Path) -> dict[str, Tensor]:
     stored = torch.load(path, map_location="cpu", weights_only=True)
+    if isinstance(stored, Mapping) and set(stored) >= _TRAINING:
+        graph = path.with_suffix(".npz").name
+        raise InputError(f"a float checkpoint must hold tensors alone: {path} is of model.train; give the graph beside it, {graph}")
     for wrapper in WRAPPERS:
         if isinstance(stored, Mapping) and isinstance(stored.get(wrapper), Mapping):
             stored = stored[wrapper]
@@ -40,6 +45,8 @@ def read_tensors(path: Path | str) -> dict[str, Tensor]:
     path = Path(path)
     try:
         return _READERS[path.suffix](path)
+    except InputError:
+        raise
     except FileNotFoundError:
         raise InputError(f"a checkpoint must exist: {path} does not; give the path of a file or random:SEED") from None
     except _DAMAGED as error:

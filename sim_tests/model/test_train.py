@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 from model import lower, train, zoo
 from model.configs import efficientvit_config_of
+from model.errors import InputError
 from model.interpreter import logits_of
 from model.nets.pretrained import float_network
 from model.quant.packed import load_quantized
@@ -227,6 +228,14 @@ def test_truncated_checkpoints(part, tmp_path, capsys):
     refused(capsys, re.escape(rule), "--epochs", 1, 0, 0, "--out", out)
     refused(capsys, re.escape(rule), "--epochs", 1, 0, 0, "--start", out, "--out", tmp_path / "s.pt")
     assert lower.main(["--start", str(out), "--out", str(tmp_path / "g.npz")]) == 2
+
+
+def test_the_checkpoint_itself_is_no_graph(tmp_path):
+    """``--checkpoint`` takes what lies beside it, and says so."""
+    assert run("--epochs", 0, 0, 1, "--out", tmp_path / "r.pt") == 0
+    with pytest.raises(InputError, match=r"^a float checkpoint must hold tensors alone: .* is of model.train; give .* r.npz$"):
+        zoo.load_graph("deit_micro", 8, str(tmp_path / "r.pt"))
+    assert zoo.load_graph("deit_micro", 8, str(tmp_path / "r.npz")).shape.bits == 8
 
 
 def test_a_float_run_is_not_lowered(tmp_path, capsys):
