@@ -38,19 +38,18 @@ def front(costs: np.ndarray) -> np.ndarray:
 def pareto(planner: Planner, models: PredictedModels, tell: Tell) -> list[dict[str, Any]]:
     """The front, fastest first, of all machines of the space that fit the board; see `point` for what is told of each.
 
-    Machines are first judged by the bounds on their cycles; those that a machine beats that is worse by ``SLACK`` are passed over. What is
-    left is predicted.
+    Machines are first judged by the bounds on their cycles and by their LUTs at the highest precision: those that a machine beats that is
+    worse by ``SLACK`` are passed over. What is left is predicted at every precision.
     """
-    bounded = [(bits, *found) for bits in planner.space.precisions for found in planner.fitting(bits)]
-    if not bounded:
-        return []
-    costs = np.array([(bound, planner.models.resources(config).lut, -bits) for bits, bound, _, config in bounded])
-    candidates = [bounded[index][3] for index in np.flatnonzero(_near(costs))]
-    points = []
+    precisions = planner.space.precisions
+    machines = [config for group in planner.space.machines(precisions[0]) for config in group]
+    costs = np.array([(planner.bound(config), planner.models.resources(config).lut) for config in machines])
+    candidates = [config for config, near in zip(machines, _near(costs), strict=True) if near]
+    found = []
     for number, config in enumerate(candidates):
         tell(f"machine {number + 1} of {len(candidates)}")
-        points.append(point(planner, models, config))
-    found = [entry for entry in points if entry is not None]
+        points = (point(planner, models, planner.with_bits(config, bits)) for bits in precisions)
+        found += [entry for entry in points if entry is not None]
     if not found:
         return []
     values = np.array([(-entry["fps"], entry["lut"], -entry["bits"], entry["ddr_gbps"]) for entry in found])
@@ -60,17 +59,19 @@ def pareto(planner: Planner, models: PredictedModels, tell: Tell) -> list[dict[s
 def _near(costs: np.ndarray) -> np.ndarray:
     """The front, and what would be on it if its cycles were ``SLACK`` times smaller."""
     best = costs[front(costs)]
-    eased = costs * [1 / SLACK, 1, 1]
+    eased = costs * [1 / SLACK, 1]
     return np.array([not ((best <= row).all(1) & (best < row).any(1)).any() for row in eased])
 
 
 def point(planner: Planner, models: PredictedModels, config: Config) -> dict[str, Any] | None:
-    """A machine as one point of the plot; None where the network does not fit it."""
+    """A machine as one point of the plot; None where it does not fit the board or the network does not fit it."""
+    resources = planner.models.resources(config)
+    if planner.share(resources) > 1:
+        return None
     cycles = planner.cycles_per_image(config)
     if cycles is None:
         larger = planner.space.larger(config)
-        return None if larger is None or planner.share(planner.models.resources(larger)) > 1 else point(planner, models, larger)
-    resources = planner.models.resources(config)
+        return None if larger is None else point(planner, models, larger)
     fps = planner.clock_mhz * 1e6 / cycles
     return {
         "bits": config.bits,

@@ -93,7 +93,7 @@ class Planner:
         """The machine with fewest cycles among those that fit; of equals the one that costs least."""
         self.say(f"the fastest machine of {bits} bits")
         places, best = count(), None
-        queue = [(self._bound(config), next(places), config) for group in self.space.machines(bits) for config in group]
+        queue = [(self.bound(config), next(places), config) for group in self.space.machines(bits) for config in group]
         heapify(queue)
         while queue and (best is None or queue[0][0] <= best[0]):
             bound, _, config = heappop(queue)
@@ -121,13 +121,13 @@ class Planner:
                 heappush(queue, (share, next(places), configs))
 
         for group in self.space.machines(bits):
-            if any(self._bound(config) <= most for config in group):
+            if any(self.bound(config) <= most for config in group):
                 add(group)
         while queue:
             _, _, configs = heappop(queue)
             if len(configs) > 1:
                 for config in configs:
-                    if self._bound(config) <= most:
+                    if self.bound(config) <= most:
                         add((config,))
                 continue
             cycles = self.cycles_per_image(configs[0])
@@ -139,14 +139,14 @@ class Planner:
                 return self._machine(configs[0])
         return None
 
-    def fitting(self, bits: int) -> list[tuple[float, float, Config]]:
-        """Machines of a precision that fit the board: (bound of the cycles, share of the budget, machine)."""
-        machines = (config for group in self.space.machines(bits) for config in group)
-        found = ((self.share(self.models.resources(config)), config) for config in machines)
-        return [(self._bound(config), share, config) for share, config in found if share <= 1]
-
-    def _bound(self, config: Config) -> float:
+    def bound(self, config: Config) -> float:
+        """No prediction of its cycles is below it."""
         return self.space.least_cycles(config, self.memory_bytes)
+
+    @staticmethod
+    def with_bits(config: Any, bits: int) -> Any:
+        """The same machine of another precision."""
+        return replace(config, shape=replace(config.shape, bits=bits)) if hasattr(config, "shape") else replace(config, bits=bits)
 
     def share(self, resources: Resources) -> float:
         allowed = budget(self.board) | {"ff": self.board.capacity["ff"]}
@@ -159,7 +159,7 @@ class Planner:
 
     def cycles_per_image(self, config: Config) -> float | None:
         """None where the network does not fit. Cycles do not depend on the precision, so one prediction serves all."""
-        key = _without_bits(config)
+        key = self.with_bits(config, 8)
         if key not in self._cycles:
             try:
                 self._cycles[key] = self.models.cycles_per_image(config)
@@ -167,10 +167,6 @@ class Planner:
                 self._cycles[key] = float("inf")
         cycles = self._cycles[key]
         return None if cycles == float("inf") else cycles
-
-
-def _without_bits(config: Any) -> Any:
-    return replace(config, shape=replace(config.shape, bits=8)) if hasattr(config, "shape") else replace(config, bits=8)
 
 
 def parameters(config: Any) -> Mapping[str, Any]:
