@@ -30,10 +30,9 @@ Record = dict[str, Any]
 
 def main(check: bool) -> int:
     """Simulate, take in the benchmarks and store every point; or, to ``check``, predict the stored ones anew. 1: an error is too large."""
-    stored = load()
-    records = [_with_errors(record) for record in stored["points"]] if check else _points(stored["points"])
     if not check:
-        save({"constants": {}, "tools": _tools(), "bound_percent": BOUND, "points": records})
+        _measure()
+    records = [_with_errors(record) for record in load()["points"]]
     _tell(records)
     return int(any(abs(record["error_percent"]) > BOUND for record in records if not record["seen"]))
 
@@ -56,18 +55,20 @@ def _key(point: Point) -> str:
     return json.dumps(asdict(point), sort_keys=True)
 
 
-def _points(before: Iterable[Record]) -> list[Record]:
-    """Those of before that are neither simulated here nor committed benchmarks stay as they are measured: long runs of the command line."""
-    found = {_key(point_of(record)): record for record in before}
+def _measure() -> None:
+    """Stored after every point. Those of before that are neither simulated here nor committed benchmarks stay: long runs of the command
+    line."""
+    found = {_key(point_of(record)): record for record in load()["points"]}
     for source, point, cycles in benchmarks():
         found[_key(point)] = _record(point, cycles, source, found.get(_key(point)))
     for point in track(GRID, description="simulating", console=_CONSOLE):
         found[_key(point)] = _record(point, point.simulated(), SIMULATED, found.get(_key(point)))
-    return [_with_errors(record) for record in found.values()]
+        save({"constants": {}, "tools": _tools(), "bound_percent": BOUND, "points": list(found.values())})
 
 
 def _record(point: Point, cycles: int, source: str, before: Record | None) -> Record:
-    return {"point": asdict(point), "cycles": cycles, "source": source, "seen": before is not None and before["seen"]}
+    seen = before is not None and before["seen"]
+    return _with_errors({"point": asdict(point), "cycles": cycles, "source": source, "seen": seen})
 
 
 def _with_errors(record: Record) -> Record:

@@ -49,9 +49,7 @@ class Point:
         return replace(config_of(self.model), **{name: tuple(v) if isinstance(v, list) else v for name, v in self.changes.items()})
 
     def machine(self, graph: DeitGraph | EfficientVitGraph) -> Config:
-        if isinstance(graph, DeitGraph):
-            return deit_preset.preset(graph.shape, rows=self.rows)
-        return efficientvit_preset.preset(graph, rows=self.rows, dsp_clock=self.dsp_clock)
+        return machine_of(graph, self.rows, self.dsp_clock)
 
     def predicted(self) -> Prediction:
         graph = skeleton(self.network, self.bits)
@@ -74,6 +72,13 @@ class Point:
         return cycles
 
 
+def machine_of(graph: DeitGraph | EfficientVitGraph, rows: int | None = None, dsp_clock: int = 1) -> Config:
+    """The preset of a network's family. ``rows``: instead of its own."""
+    if isinstance(graph, DeitGraph):
+        return deit_preset.preset(graph.shape, rows=rows)
+    return efficientvit_preset.preset(graph, rows=rows, dsp_clock=dsp_clock)
+
+
 def _grid() -> Iterator[Point]:
     """Few simulators, for depths, images and memory are no part of a machine."""
     for images in (1, 2, 3, 8):
@@ -83,9 +88,9 @@ def _grid() -> Iterator[Point]:
         yield Point(model="deit_micro", bits=8, rows=6, images=2, changes={"depth": depth})
     yield Point(model="deit_micro", bits=8, rows=6, images=2, memory={"peak_bytes_per_cycle": 8.0})
     yield Point(model="efficientvit_micro", bits=8, rows=16, images=2, memory={"peak_bytes_per_cycle": 32.0})
-    for bits, rows in ((4, 6), (8, 10), (6, 18)):
+    for bits, rows in ((8, 10), (4, 6), (6, 18)):
         yield Point(model="deit_micro", bits=bits, rows=rows, images=2)
-    for bits, rows in ((6, 16), (8, 24)):
+    for bits, rows in ((8, 24), (6, 16)):
         yield Point(model="efficientvit_micro", bits=bits, rows=rows, images=2)
 
 

@@ -3,8 +3,8 @@
 Formulas, in cycles
 -------------------
 * Fetch, queues, waits, posts: `rtl.plan.dispatch`.
-* INPUT: over its own port, as fast as the load bus scatters it; positions and tables of the same time wait for the bus. Positions also
-  wait in every cycle in which the rows write residuals: `rtl.token_ports`.
+* INPUT: over its own port, as fast as the load bus scatters it. Positions hold it up, for they go first; they in turn wait in every cycle
+  in which the rows write residuals: `rtl.token_ports`.
 * LOAD: an item, or a beat of positions, per cycle; the memory's latency is hidden while others still arrive. STORE: `BEAT_CYCLES` per
   eight logits, after all LOADs.
 * STREAM: every weight port brings 16 bytes per cycle; the latency is hidden likewise.
@@ -181,6 +181,14 @@ class _Port:
 
 
 @dataclass
+class _Scatter:
+    """An image on the load bus."""
+
+    begin: float
+    end: float
+
+
+@dataclass
 class _Array:
     """The two stages of the sequencer, and the account of its cycles."""
 
@@ -232,7 +240,9 @@ class _Machine:
         self.config, self.timing = config, timing
         self.latency = memory.latency + BUS_LATENCY
         self.memory = Bandwidth(memory.bytes_per_cycle, memory.refresh_period, memory.refresh_length)
-        self.load_bus = Bandwidth(1.0)  # beats to the rows
+        self.residual_port = Bandwidth(1.0)  # written by the array and by positions
+        self.load_bus = Bandwidth(1.0)  # cycles that positions take from images
+        self.scattered: list[_Scatter] = []
         self.dispatch = Dispatch(QUEUE_OF, self.memory, memory.latency, start_cycles(timing.drain))
         self.data, self.weights, self.pixels = _Port(LOADS_HELD), _Port(STREAMS_HELD), _Port(1)
         self.array, self.attend_free = _Array(timing), 0.0
@@ -255,10 +265,10 @@ class _Machine:
         return replace(span, name=instruction.comment, opcode=Opcode(instruction.opcode))
 
     def _write_residuals(self, payload: dict[str, int]) -> None:
-        """They take cycles of the load bus from positions: one per result."""
+        """Positions wait for them: one per result."""
         if payload["destination"] == Destination.RESIDUAL and payload["accumulate"] in (Accumulate.NONE, Accumulate.LAST):
             for begin in self.array.begins:
-                self.load_bus.transfer(begin, payload["words"] / payload["planes"], 1 / payload["planes"])
+                self.residual_port.transfer(begin, payload["words"] / payload["planes"], 1 / payload["planes"])
 
     @staticmethod
     def _reason(payload: dict[str, int], waits: Mapping[int, float]) -> str:
@@ -274,20 +284,35 @@ class _Machine:
         start, end = self.weights.transfer(self.memory, taken + request_cycles(ports) + self.latency, size, rate)
         return Span(name="", opcode=Opcode.STREAM, start=taken, done=end + WRITE_LATENCY + STREAM_POST, busy=end - start)
 
+    def _hold_pixels(self, start: float, end: float) -> None:
+        """Images on the load bus while positions are: those go first. Whoever waits for an image comes behind these in the program."""
+        late = 0.0
+        for number, scatter in list(enumerate(self.scattered))[-2:]:
+            scatter.begin += late
+            late += max(0.0, min(scatter.end + late, end) - max(scatter.begin, start))
+            scatter.end += late
+            self.dispatch.revise(Counter.INPUT_LOADED, number, scatter.end + self.config.rows + PIXEL_POST)
+        if self.scattered:
+            self.pixels.ends[-1] = self.scattered[-1].end + self.config.rows + PIXEL_POST
+
     def _load(self, payload: dict[str, int], offered: float) -> Span:
         size, taken = transfer_bytes(Opcode.LOAD, payload, self.config), self.data.room(offered)
         self.data.free += JOB_CYCLES
         first = taken + LOAD_REQUEST + self.latency
         start, end = self.data.transfer(self.memory, first, size, min(BEAT_BYTES, size / payload["items"]))
-        if payload["target"] in (LoadTarget.POSITION, LoadTarget.TABLE):
-            end = self.data.free = max(end, self.load_bus.transfer(start, payload["items"], 1.0))
+        if payload["target"] == LoadTarget.POSITION:
+            end = self.data.free = max(end, self.residual_port.transfer(start, payload["items"], 1.0))
+            self.load_bus.transfer(start, end - start, 1.0)
+            self._hold_pixels(start, end)
         return Span(name="", opcode=Opcode.LOAD, start=taken, done=end + ITEM_LATENCY + self.config.rows + 4, busy=end - start)
 
     def _input(self, payload: dict[str, int], offered: float) -> Span:
         size, taken = transfer_bytes(Opcode.INPUT, payload, self.config), self.pixels.room(offered)
         rate = min(BEAT_BYTES, size / self.timing.pixels)
         start, end = self.pixels.transfer(self.memory, taken + PIXEL_REQUEST + self.latency, size, rate)
-        end = max(end, self.load_bus.transfer(start, self.timing.pixels, 1.0)) + self.config.rows + PIXEL_POST
+        end = max(end, self.load_bus.transfer(start, self.timing.pixels, 1.0))
+        self.scattered.append(_Scatter(start, end))
+        end += self.config.rows + PIXEL_POST
         self.pixels.ends[-1] = end
         return Span(name="", opcode=Opcode.INPUT, start=taken, done=end, busy=end - start)
 

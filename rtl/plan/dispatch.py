@@ -51,3 +51,7 @@ class Dispatch:
     def post(self, counter: int, time: float) -> None:
         """``time``: of the strobe."""
         self._posts[counter].append(time)
+
+    def revise(self, counter: int, number: int, time: float) -> None:
+        """The strobe of a post, from 0, comes later than was said. Nobody has asked yet."""
+        self._posts[counter][number] = time
