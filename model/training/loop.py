@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -155,7 +156,7 @@ class Trainer:
         )
 
     def _update(self, stage: str, module: nn.Module, optimizer: torch.optim.Optimizer, index: Tensor, step: int) -> float:
-        """One step; returns the loss of the whole batch."""
+        """One step; returns the loss of the whole batch. Raises InputError where it is not finite."""
         change = Change.drawn(len(index), self.plan.augment, generator_of(self.plan.seed, stage, "step", step))
         part = self.group.part
         index, change = part(index), Change(shift=torch.stack([part(row) for row in change.shift]), mirrored=part(change.mirrored))
@@ -167,7 +168,10 @@ class Trainer:
         self.group.average_gradients(module)
         nn.utils.clip_grad_norm_(module.parameters(), 1.0)
         optimizer.step()
-        return float(self.group.average(loss.detach()))
+        value = float(self.group.average(loss.detach()))
+        if not math.isfinite(value):
+            raise InputError(f"the loss must stay finite: it is {value} in step {step} of the {stage} stage; use a smaller --learning-rate")
+        return value
 
     def _finish_epoch(
         self, stage: str, module: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress, share: float, rate: float

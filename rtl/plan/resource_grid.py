@@ -89,6 +89,7 @@ UNSEEN = (
     Machine(name="DeiT-tiny", config=_preset(_vit(8, 192, 3)), result="tiny_8bit"),
     Machine(name="DeiT-tiny distilled", config=_preset(_vit(8, 192, 3, distilled=True)), result="tiny_distilled_8bit"),
     Machine(name="EfficientViT-B1, 8 bits", config=_efficientvit(image_size=224), result="efficientvit_b1_r224_8bit"),
+    Machine(name="EfficientViT-B1, 4 bits", config=_efficientvit(bits=4, image_size=224), result="efficientvit_b1_r224_4bit_6images"),
     Machine(name="18 rows of 144 inputs, 2 bits", config=_deit(_small(2, 144, 3), 18, 144, 16, 432)),
     Machine(name="10 rows, popcount, 3 bits", config=_deit(_small(3, 96, 3), 10, 96, 8, 288, strategy="popcount")),
     Machine(

@@ -44,7 +44,7 @@ def test_bytes_are_normalised():
 
 
 def test_unknown_name():
-    with pytest.raises(InputError, match="model must be one of deit_micro, deit_tiny"):
+    with pytest.raises(InputError, match="model must be one of deit_micro, deit_micro_wide, deit_tiny"):
         config_of("vit")
 
 

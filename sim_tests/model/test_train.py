@@ -209,6 +209,7 @@ def test_a_folder_of_pictures(tmp_path, capsys):
         ("a teacher must take the student's images", ("--teacher", "t.safetensors", "--teacher-model", "deit_tiny")),
         ("a checkpoint must exist: t.safetensors does not", ("--teacher", "t.safetensors")),
         ("a training checkpoint must come from model.train: nothing.pt does not", ("--start", "nothing.pt")),
+        ("the loss must stay finite: it is nan in step 1 of the real stage", ("--learning-rate", 1e30, 1, 1)),
         ("a batch must not be larger than the training set: 1000 is larger than 512", ("--batch", 1000)),
     ],
 )
