@@ -153,7 +153,7 @@ def test_plan_json(tmp_path: Path) -> None:
 
 def test_what_is_planned_reaches_its_rate(tmp_path: Path) -> None:
     """The machine of the plan, through its RTL: as fast as predicted, within the error that plans allow for, and exact."""
-    words = ("--model", "deit_micro", "--bits", "8", "--fps", "9000", "--out", str(tmp_path), "--json")
+    words = ("--model", "deit_micro", "--bits", "8", "--rows", "6", "--fps", "9000", "--out", str(tmp_path), "--json")
     plan = json.loads(top(*words, "plan").stdout)
     done = top(*words, "simulate", "--images", "8")
     assert done.returncode == 0, done.stderr

@@ -4,8 +4,8 @@ The answer is the highest precision at which some machine that fits the board re
 the board free among those that reach it (VAQF takes the fastest of that precision; it is `fastest` here, and the same question at a higher
 frame rate). If the fastest machine of the lowest precision is too slow, there is none, and its rate is the limit. VAQF section 1.2.
 
-Both searches are exhaustive: machines come in the order of what they cost, or of a bound on their cycles, and those that cannot be the
-answer are passed over without a prediction.
+Both searches cover the whole space: machines come in the order of what they cost, or of a bound on their cycles, and those that cannot be
+the answer are passed over without a prediction.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from rtl.plan.space import Space
 
 #: Predicted cycles may be wrong by so much (docs/architecture.md): a machine must be faster by it.
 MARGIN = 0.02
+#: The fastest machine is looked for until none can be faster by more than this.
+CLOSE = 0.01
 
 
 class Models(Protocol):
@@ -90,12 +92,12 @@ class Planner:
         raise AssertionError("the lowest precision reaches the frame rate, and none does")
 
     def fastest(self, bits: int) -> Machine | None:
-        """The machine with fewest cycles among those that fit; of equals the one that costs least."""
+        """A machine that fits, with as few cycles as any, or ``CLOSE`` to that; of equals the one that costs least."""
         self.say(f"the fastest machine of {bits} bits")
         places, best = count(), None
         queue = [(self.bound(config), next(places), config) for group in self.space.machines(bits) for config in group]
         heapify(queue)
-        while queue and (best is None or queue[0][0] <= best[0]):
+        while queue and (best is None or queue[0][0] < best[0] * (1 - CLOSE)):
             bound, _, config = heappop(queue)
             share = self.share(self.models.resources(config))
             if share > 1:

@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import product
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from model.efficientvit.graph import Convolution, EfficientVitGraph
 from model.graph import DeitGraph
@@ -23,11 +23,16 @@ from rtl.errors import InputError
 from rtl.flow.machine import Config
 from rtl.program.memory import BEAT_BYTES
 from rtl.program.tiling import SHORTEST_FILL
+from rtl.row_units import RowUnits
 
 #: Passes of a program's TILE, at most: a field of the instruction.
 MOST_PASSES = 15
 #: Tiles that the weight memory holds: the next one arrives, one is asked for, one is used.
 WEIGHT_BUFFERS = 3
+#: Of a dot product: `rtl.units.xnor_matmul`.
+MOST_INPUTS = 1024
+#: Weight planes of the patch embedding and the heads; other layers have one.
+WIDE_PLANES = 8
 #: More rows must save so much of the products, or they are not worth a look.
 WORTH = 0.02
 #: Of a row's activation memory, where the preset's are not enough.
@@ -82,13 +87,22 @@ class DeitSpace:
 
     def least_cycles(self, config: AcceleratorConfig, memory_bytes: float) -> float:
         """The array, the attention and the memory each work alone: the longest is what an image takes at least."""
-        steps, weight_bytes = self._steps(config)
-        attention = AttentionConfig.of(config)
+        attention, tiles = AttentionConfig.of(config), list(_tiles(config))
         job = attention.score_cycles + attention.output_cycles
         attend = config.shape.depth * config.shape.heads * config.passes * job
-        array = steps * config.passes
-        stream = weight_bytes / min(memory_bytes, BEAT_BYTES * config.weight_ports)
+        hazard = RowUnits(config).timing.hazard
+        array = sum(tile.count * tile.cycles(hazard) for tile in tiles)
+        weight_bytes = sum(tile.count * tile.words for tile in tiles) * config.inputs // 8
+        stream = max(weight_bytes / (BEAT_BYTES * config.weight_ports), (weight_bytes + self._other_bytes(config.shape)) / memory_bytes)
         return max(array, attend, stream) if config.images > 1 else max(array + attend / 2, stream)
+
+    @staticmethod
+    def _other_bytes(shape: Any) -> int:
+        """Of an image: its pixels, positions, norms, and a requantizer for every output channel."""
+        embed = shape.embed_dim
+        outputs = embed + shape.depth * (5 * embed + shape.hidden_dim) + shape.classes
+        pixels = shape.image_size**2 * shape.channels
+        return pixels + 2 * embed * shape.tokens + 4 * embed * (2 * shape.depth + 1) + 8 * outputs
 
     def _rows(self, tokens: int) -> list[int]:
         """Even, as the attention wants them: for each number of passes the fewest."""
@@ -100,7 +114,7 @@ class DeitSpace:
     @staticmethod
     def _inputs(shape: Any) -> list[int]:
         """embed_dim, and twice that for long patches: FC2's K-tiles are filled as slowly as they get longer, so more is of no use."""
-        widths = (shape.embed_dim, 2 * shape.embed_dim)
+        widths = (shape.embed_dim, 2 * shape.embed_dim) if 2 * shape.embed_dim <= MOST_INPUTS else (shape.embed_dim,)
         return [width for width in widths if width % 16 == 0 and shape.hidden_dim % min(width, shape.hidden_dim) == 0]
 
     @staticmethod
@@ -117,21 +131,41 @@ class DeitSpace:
                 found.append(replace(config, tile_words=tile, weight_ports=weight_ports, images=images, key_value_copies=copies))
         return found
 
-    @staticmethod
-    def _steps(config: AcceleratorConfig) -> tuple[int, int]:
-        """Cycles of the array's steps on one pass of an image, and bytes of their words. A step lasts as long as its words or as the next
-        one's fill: see `rtl.plan.deit_cycles`."""
-        shape, inputs = config.shape, config.inputs
-        embed, hidden, tile = shape.embed_dim, shape.hidden_dim, config.hidden_tile
-        tiles, parts = hidden // tile, -(-shape.patch_dim // inputs)
-        words = shape.depth * (4 * embed + hidden + tiles * embed) + 8 * embed * parts
-        waits = shape.depth * tiles * (max(embed, _filled(tile)) - embed + max(tile, _filled(embed)) - tile)
-        return words + waits, words * inputs // 8
+
+class _Tile(NamedTuple):
+    """Weight words, activations and passes of a tile of an image, and how many of them there are. ``free``: its results are in no row."""
+
+    words: int
+    activations: int
+    passes: int
+    count: int = 1
+    free: bool = False
+
+    def cycles(self, hazard: int) -> int:
+        """At least. Steps last as long as their words or as the next one's fill, and on one pass they wait for each other's results: see
+        `rtl.plan.deit_cycles`."""
+        fill = -(-self.activations // SHORTEST_FILL) * SHORTEST_FILL
+        alone = 0 if self.free else self.words + hazard + fill
+        return max(self.passes * max(self.words, fill), alone)
 
 
-def _filled(activations: int) -> int:
-    """Cycles of a fill."""
-    return -(-activations // SHORTEST_FILL) * SHORTEST_FILL
+def _tiles(config: AcceleratorConfig) -> Iterator[_Tile]:
+    """As `rtl.program.tiling` cuts a network."""
+    shape, passes, wide = config.shape, config.passes, config.tile_words // WIDE_PLANES
+    embed, tile = shape.embed_dim, config.hidden_tile
+    for first in range(0, embed, wide):
+        words = WIDE_PLANES * min(wide, embed - first)
+        yield from (_Tile(words, min(config.inputs, shape.patch_dim - part), passes) for part in range(0, shape.patch_dim, config.inputs))
+    if wide < embed:
+        yield _Tile(embed, SHORTEST_FILL, passes)
+    for first in range(0, shape.heads, config.heads_per_tile):
+        heads = min(config.heads_per_tile, shape.heads - first)
+        yield _Tile(3 * shape.head_dim * heads, embed, passes, shape.depth)
+    yield _Tile(embed, embed, passes, shape.depth)
+    yield _Tile(tile, embed, passes, shape.depth * (shape.hidden_dim // tile))
+    yield _Tile(embed, tile, passes, shape.depth * (shape.hidden_dim // tile))
+    for first in range(0, shape.classes, wide):
+        yield _Tile(WIDE_PLANES * min(wide, shape.classes - first), embed, 1, free=True)
 
 
 class EfficientVitSpace:

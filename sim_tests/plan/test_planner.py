@@ -7,7 +7,7 @@ import pytest
 from boards import platform
 from rtl.errors import InputError
 from rtl.flow.estimate import Resources
-from rtl.plan.planner import MARGIN, Planner, parameters
+from rtl.plan.planner import CLOSE, MARGIN, Planner, parameters
 
 CLOCK = 100.0
 
@@ -79,7 +79,7 @@ def test_the_plan_is_what_brute_force_finds(fps):
     planner = planner_of()
     plan = planner.plan(fps)
     bits, share, slowest = brute_force(planner, fps)
-    assert plan.limit is not None and plan.limit.cycles_per_image == slowest and plan.limit.config.bits == 1
+    assert plan.limit is not None and slowest <= plan.limit.cycles_per_image <= slowest / (1 - CLOSE) and plan.limit.config.bits == 1
     if bits is None:
         assert plan.chosen is None
     else:
