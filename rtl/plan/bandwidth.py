@@ -38,8 +38,8 @@ class Bandwidth:
             interval = int(time // INTERVAL)
             end, active = (interval + 1) * INTERVAL, self._active(interval)
             left = self._left.get(interval, INTERVAL * active * self.bytes_per_cycle)
-            given = min(size, (end - time) * rate * active, left)
+            given = min(size, (end - time) * min(rate, self.bytes_per_cycle) * active, left)
             self._left[interval] = left - given
             size -= given
-            time = time + given / (rate * active) if size <= 1e-9 else end
+            time = time + given / (min(rate, self.bytes_per_cycle) * active) if size <= 1e-9 else end
         return time

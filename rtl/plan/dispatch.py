@@ -9,7 +9,7 @@ from typing import Any
 from rtl.bus.axi import BEAT_BYTES
 from rtl.bus.axi_reader import BEAT_LATENCY, REQUEST_LATENCY
 from rtl.dispatcher import DEAL_CYCLES, POST_LATENCY
-from rtl.instruction_queue import INSTRUCTION_CYCLES, OFFER_LATENCY, QUEUE_DEPTH, WAIT_LATENCY
+from rtl.instruction_queue import INSTRUCTION_CYCLES, MEAN_WAIT, OFFER_LATENCY, QUEUE_DEPTH
 from rtl.plan.bandwidth import Bandwidth
 from rtl.program.instruction import INSTRUCTION_BYTES, WAITS, Instruction
 
@@ -34,7 +34,7 @@ class Dispatch:
     def waits(self, instruction: Instruction) -> dict[int, float]:
         """When each counter that the instruction waits for has its value, for its queue's eyes."""
         named = ((getattr(instruction, f"wait{n}_counter"), getattr(instruction, f"wait{n}_value")) for n in range(WAITS))
-        return {counter: self._posts[counter][value - 1] + POST_LATENCY + WAIT_LATENCY for counter, value in named if value}
+        return {counter: self._posts[counter][value - 1] + POST_LATENCY + MEAN_WAIT for counter, value in named if value}
 
     def offered(self, instruction: Instruction, waits: Mapping[int, float]) -> float:
         """When its queue offers it to its engine."""

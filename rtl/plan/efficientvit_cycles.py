@@ -37,6 +37,8 @@ from rtl.weight_stream import POST_CYCLES, request_cycles
 KINDS = tuple(state.name.lower() for state in TraceState)
 #: From a request to its first beat at the engine, beside the memory's latency.
 BUS_LATENCY = REQUEST_LATENCY + BEAT_LATENCY
+#: From the end of a transfer's last cycle to the last beat at the engine.
+LAST_BEAT = BEAT_LATENCY - 1
 
 
 @dataclass
@@ -210,11 +212,11 @@ class _Stream:
         self.queues.memory.request("weights", time + self.latency, size, size, done, channels=self.ports)
 
     def _done(self, counter: int, time: float) -> None:
-        self.queues.post(counter, time + BEAT_LATENCY + WRITE_LATENCY + POST_CYCLES)
+        self.queues.post(counter, time + LAST_BEAT + WRITE_LATENCY + POST_CYCLES)
         self.under_way -= 1
         if self.waiting:
             instruction, asked = self.waiting
-            self.waiting, self.at = None, max(asked, time + BEAT_LATENCY + WRITE_LATENCY)
+            self.waiting, self.at = None, max(asked, time + LAST_BEAT + WRITE_LATENCY)
             self._ask(instruction, self.at)
 
 
@@ -250,7 +252,7 @@ class _Dma:
         self.queues.memory.request("data", time + self.latency, instruction.payload["beats"] * BEAT_BYTES, BEAT_BYTES, done)
 
     def _done(self, counter: int, time: float) -> None:
-        self.arrived = time + BEAT_LATENCY + 2
+        self.arrived = time + LAST_BEAT + 1
         self.queues.post(counter, self.arrived)
         self.under_way -= 1
         if not self.waiting:

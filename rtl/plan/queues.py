@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from rtl.bus.axi_reader import BEAT_LATENCY, REQUEST_LATENCY
 from rtl.dispatcher import DEAL_CYCLES, POST_LATENCY
 from rtl.flow.ddr import Memory
-from rtl.instruction_queue import INSTRUCTION_CYCLES, OFFER_LATENCY, QUEUE_DEPTH, WAIT_LATENCY
+from rtl.instruction_queue import INSTRUCTION_CYCLES, MEAN_WAIT, OFFER_LATENCY, QUEUE_DEPTH
 from rtl.plan.shared_memory import SharedMemory
 from rtl.program.instruction import INSTRUCTION_BYTES, WAITS, Instruction
 
@@ -52,7 +52,7 @@ class Queues:
 
     def post(self, counter: int, time: float) -> None:
         """``time``: of the strobe."""
-        self._posts[counter].append(time + POST_LATENCY + WAIT_LATENCY)
+        self._posts[counter].append(time + POST_LATENCY + MEAN_WAIT)
 
     def waits(self, instruction: Instruction) -> dict[int, float]:
         """When each counter that it waits for had its value, for the queue's eyes; infinite if that is not known yet."""
