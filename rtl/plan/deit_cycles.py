@@ -22,11 +22,7 @@ from collections import Counter as Tally
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
-from rtl.array_sequencer import drain_cycles
-from rtl.array_steps import FIRST_STEP_CYCLES, STEP_CYCLES
-from rtl.attention_config import AttentionConfig
 from rtl.bus import axi_writer
 from rtl.bus.axi_reader import BEAT_LATENCY, REQUEST_LATENCY
 from rtl.config import AcceleratorConfig
@@ -37,71 +33,20 @@ from rtl.logit_store import BEAT_CYCLES
 from rtl.pixel_input import POST_CYCLES as PIXEL_POST
 from rtl.pixel_input import REQUEST_CYCLES as PIXEL_REQUEST
 from rtl.plan.bandwidth import Bandwidth
+from rtl.plan.deit_array import KINDS, Array, Span, Timing
 from rtl.plan.dispatch import Dispatch
 from rtl.program.isa import QUEUE_OF, Accumulate, Counter, Destination, Instruction, LoadTarget, Opcode, weight_item_bits
 from rtl.program.memory import BEAT_BYTES
-from rtl.row_units import RowUnits
 from rtl.slice_port import WRITE_LATENCY
 from rtl.supervisor import start_cycles
 from rtl.weight_stream import POST_CYCLES as STREAM_POST
 from rtl.weight_stream import request_cycles
 
-#: What the array does in a cycle, or waits for: the names of the accelerator's own account.
-KINDS = ("compute", "fill", "hazard", "weights", "attention", "input", "key_value", "drain")
 ITEM_BYTES = {LoadTarget.PARAMETER: 8, LoadTarget.NORM: 4, LoadTarget.TABLE: 1, LoadTarget.POSITION: 16}
 #: From a request to its first beat at the engine, beside the memory's latency.
 BUS_LATENCY = REQUEST_LATENCY + BEAT_LATENCY
 #: Jobs that the loader holds, and that a weight port holds: one at work.
 LOADS_HELD, STREAMS_HELD = WAITING_JOBS + 1, 2
-
-
-@dataclass(frozen=True, kw_only=True)
-class Timing:
-    """Latencies of the machine, in cycles, as its units publish them.
-
-    hazard, finish : see `rtl.row_bus.RowTiming`        drain : last word to last result in the last row
-    attention : of an ATTEND        pixels : scattering one image to the rows
-    """
-
-    attention: AttentionConfig
-    drain: int
-    pixels: int
-    hazard: int
-    finish: int
-
-    @classmethod
-    def of(cls, config: AcceleratorConfig, **changes: Any) -> Timing:
-        """Those of ``config``; ``changes`` replace single ones."""
-        attention, row = AttentionConfig.of(config), RowUnits(config).timing
-        drain = drain_cycles(row, config.rows, attention.settle_cycles)
-        timing = cls(attention=attention, drain=drain, pixels=pixel_cycles(config), hazard=row.hazard + 2, finish=row.finish)
-        return replace(timing, **changes)
-
-
-def pixel_cycles(config: AcceleratorConfig) -> int:
-    """Scattering an image: byte by byte; where lines of patches are whole beats, a byte of all patches of a grid row and pass at once."""
-    shape, rows = config.shape, config.rows
-    line = shape.patch_size * shape.channels
-    if line % BEAT_BYTES or shape.grid > BEAT_BYTES:
-        return shape.image_size**2 * shape.channels
-    first = [shape.first_patch + row * shape.grid for row in range(shape.grid)]
-    parts = sum((slot + shape.grid - 1) // rows - slot // rows + 1 for slot in first)
-    return parts * line * shape.patch_size
-
-
-@dataclass(frozen=True, kw_only=True)
-class Span:
-    """One instruction: when it started, when its post came, and how long its engine worked. ``name``: its comment.
-
-    account : TILE: cycles of the array by `KINDS`, from the last word of the tile before to its own
-    """
-
-    name: str
-    opcode: Opcode
-    start: float
-    done: float
-    busy: float
-    account: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,51 +133,6 @@ class _Scatter:
     end: float
 
 
-@dataclass
-class _Array:
-    """The two stages of the sequencer, and the account of its cycles."""
-
-    timing: Timing
-    issued: float = 0.0  # the ARRAY queue is in order
-    changed_over: float = 0.0  # start of the last compute: the next fill may begin
-    compute_end: float = 0.0
-    readable: dict[int, float] = field(default_factory=dict)  # per pass: when it may be filled again
-    begins: list[float] = field(default_factory=list)  # of the last tile's steps: their first words
-
-    def tile(self, payload: dict[str, int], ready: float, reason: str) -> Span:
-        """``ready``: its waits are met, the last one being for ``reason``."""
-        ready = max(ready, self.issued) + FIRST_STEP_CYCLES
-        account: Tally[str] = Tally()
-        self.begins = []
-        passes = range(payload["first_pass"], payload["first_pass"] + payload["passes"])
-        starts = []
-        for _ in range(payload["images"]):
-            for index in passes:
-                starts.append(self._step(payload, index, ready, reason, account))
-                ready = starts[-1] + STEP_CYCLES
-        self.issued = starts[-1] + 1
-        done, busy = self.compute_end + self.timing.drain, payload["words"] * len(starts)
-        return Span(name="", opcode=Opcode.TILE, start=starts[0], done=done, busy=busy, account=account)
-
-    def _step(self, payload: dict[str, int], index: int, ready: float, reason: str, account: Tally[str]) -> float:
-        """Fill, then compute, one pass. Returns the start of the fill."""
-        fill = -(-payload["activations"] // 16) * 16
-        fill_start = max(ready, self.changed_over, self.readable.get(index, 0.0))
-        compute_start = self.changed_over = max(fill_start + fill, self.compute_end)
-        self.begins.append(compute_start)
-        idle, waited = self.compute_end, max(self.compute_end, min(ready, fill_start))
-        filled_from = max(self.compute_end, fill_start)
-        account.update({reason: waited - idle, "hazard": filled_from - waited, "fill": compute_start - filled_from})
-        statistics = payload["statistics"]
-        length = max(payload["words"], self.timing.finish + 2) if statistics else payload["words"]
-        account.update({"compute": payload["words"], "fill": length - payload["words"]})
-        self.compute_end = compute_start + length
-        if payload["destination"] == Destination.LOGITS:  # in no row's memory
-            return fill_start
-        self.readable[index] = compute_start + payload["words"] + self.timing.hazard + (self.timing.finish if statistics else 0)
-        return fill_start
-
-
 class _Machine:
     """When each engine is free, and when each post came."""
 
@@ -245,7 +145,7 @@ class _Machine:
         self.scattered: list[_Scatter] = []
         self.dispatch = Dispatch(QUEUE_OF, self.memory, memory.latency, start_cycles(timing.drain))
         self.data, self.weights, self.pixels = _Port(LOADS_HELD), _Port(STREAMS_HELD), _Port(1)
-        self.array, self.attend_free = _Array(timing), 0.0
+        self.array, self.attend_free = Array(timing), 0.0
 
     def run(self, instruction: Instruction) -> Span:
         waits = self.dispatch.waits(instruction)

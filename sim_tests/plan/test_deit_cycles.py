@@ -12,7 +12,8 @@ from rtl.attention_config import AttentionConfig
 from rtl.config import AcceleratorConfig, preset
 from rtl.flow.ddr import IDEAL, Memory
 from rtl.plan.bandwidth import INTERVAL, Bandwidth
-from rtl.plan.deit_cycles import Schedule, Timing, pixel_cycles, schedule, transfer_bytes
+from rtl.plan.deit_array import Timing, pixel_cycles
+from rtl.plan.deit_cycles import Schedule, schedule, transfer_bytes
 from rtl.program.compiler import compile_graph, outline
 from rtl.program.isa import Instruction, LoadTarget, Opcode
 from sim_tests.program.shapes import BASE, MICRO, SMALL
