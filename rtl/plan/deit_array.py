@@ -11,7 +11,10 @@ from rtl.array_sequencer import drain_cycles
 from rtl.array_steps import FIRST_STEP_CYCLES, STEP_CYCLES
 from rtl.attention_config import AttentionConfig
 from rtl.config import AcceleratorConfig
-from rtl.program.isa import Destination, Opcode
+from rtl.plan.bandwidth import Bandwidth
+from rtl.plan.queues import Queues
+from rtl.program.instruction import Instruction
+from rtl.program.isa import Accumulate, Counter, Destination
 from rtl.program.memory import BEAT_BYTES
 from rtl.row_units import RowUnits
 
@@ -53,59 +56,65 @@ def pixel_cycles(config: AcceleratorConfig) -> int:
     return parts * line * shape.patch_size
 
 
-@dataclass(frozen=True, kw_only=True)
-class Span:
-    """One instruction: when it started, when its post came, and how long its engine worked. ``name``: its comment.
-
-    account : TILE: cycles of the array by `KINDS`, from the last word of the tile before to its own
-    """
-
-    name: str
-    opcode: Opcode
-    start: float
-    done: float
-    busy: float
-    account: Mapping[str, float] = field(default_factory=dict)
-
-
 @dataclass
 class Array:
-    """The two stages of the sequencer, and the account of its cycles."""
+    """TILEs: the two stages of the sequencer, and the account of its cycles.
 
+    residual_writes : the port that positions share        account : so far, from the last word of a tile to that of the next
+    """
+
+    queues: Queues
     timing: Timing
-    issued: float = 0.0  # the ARRAY queue is in order
+    residual_writes: Bandwidth
+    at: float = 0.0  # the last step of the tile before has left
     changed_over: float = 0.0  # start of the last compute: the next fill may begin
     compute_end: float = 0.0
     readable: dict[int, float] = field(default_factory=dict)  # per pass: when it may be filled again
-    begins: list[float] = field(default_factory=list)  # of the last tile's steps: their first words
+    account: Tally[str] = field(default_factory=Tally)
 
-    def tile(self, payload: dict[str, int], ready: float, reason: str) -> Span:
-        """``ready``: its waits are met, the last one being for ``reason``."""
-        ready = max(ready, self.issued) + FIRST_STEP_CYCLES
-        account: Tally[str] = Tally()
-        self.begins = []
-        passes = range(payload["first_pass"], payload["first_pass"] + payload["passes"])
-        starts = []
+    def free(self, instruction: Instruction) -> float:
+        return self.at
+
+    def take(self, instruction: Instruction, offered: float, time: float) -> None:
+        payload = instruction.payload
+        ready, reason = time + FIRST_STEP_CYCLES, self._reason(payload, self.queues.waits(instruction))
+        begin = ready
         for _ in range(payload["images"]):
-            for index in passes:
-                starts.append(self._step(payload, index, ready, reason, account))
-                ready = starts[-1] + STEP_CYCLES
-        self.issued = starts[-1] + 1
-        done, busy = self.compute_end + self.timing.drain, payload["words"] * len(starts)
-        return Span(name="", opcode=Opcode.TILE, start=starts[0], done=done, busy=busy, account=account)
+            for index in range(payload["first_pass"], payload["first_pass"] + payload["passes"]):
+                begin = self._step(payload, index, ready, reason)
+                ready = begin + STEP_CYCLES
+        self.at = begin + 1
+        self.queues.post(instruction.post_counter, self.compute_end + self.timing.drain)
 
-    def _step(self, payload: dict[str, int], index: int, ready: float, reason: str, account: Tally[str]) -> float:
+    def total(self, cycles: int) -> dict[str, int]:
+        """All cycles by `KINDS`; what follows the last word is drain."""
+        found = {kind: round(self.account[kind]) for kind in KINDS}
+        return found | {"drain": cycles - sum(found.values()) + found["drain"]}
+
+    @staticmethod
+    def _reason(payload: Mapping[str, int], waits: Mapping[int, float]) -> str:
+        """What the last wait is for."""
+        last = max(waits, key=lambda counter: waits[counter], default=Counter.TILE_LOADED)
+        attention = "key_value" if payload["destination"] == Destination.QKV else "attention"
+        return {Counter.TILE_STREAMED: "weights", Counter.ATTENTIONS_DONE: attention}.get(Counter(last), "input")
+
+    def _write_residuals(self, payload: Mapping[str, int], begin: float) -> None:
+        """One per result."""
+        if payload["destination"] == Destination.RESIDUAL and payload["accumulate"] in (Accumulate.NONE, Accumulate.LAST):
+            self.residual_writes.transfer(begin, payload["words"] / payload["planes"], 1 / payload["planes"])
+
+    def _step(self, payload: Mapping[str, int], index: int, ready: float, reason: str) -> float:
         """Fill, then compute, one pass. Returns the start of the fill."""
         fill = -(-payload["activations"] // 16) * 16
         fill_start = max(ready, self.changed_over, self.readable.get(index, 0.0))
         compute_start = self.changed_over = max(fill_start + fill, self.compute_end)
-        self.begins.append(compute_start)
+        self._write_residuals(payload, compute_start)
         idle, waited = self.compute_end, max(self.compute_end, min(ready, fill_start))
         filled_from = max(self.compute_end, fill_start)
-        account.update({reason: waited - idle, "hazard": filled_from - waited, "fill": compute_start - filled_from})
+        self.account.update({reason: waited - idle, "hazard": filled_from - waited, "fill": compute_start - filled_from})
         statistics = payload["statistics"]
         length = max(payload["words"], self.timing.finish + 2) if statistics else payload["words"]
-        account.update({"compute": payload["words"], "fill": length - payload["words"]})
+        self.account.update({"compute": payload["words"], "fill": length - payload["words"]})
         self.compute_end = compute_start + length
         if payload["destination"] == Destination.LOGITS:  # in no row's memory
             return fill_start

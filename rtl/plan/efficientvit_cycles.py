@@ -16,8 +16,9 @@ from rtl.efficientvit.row import RowUnits
 from rtl.efficientvit.row_feeder import BASE
 from rtl.flow.ddr import Memory
 from rtl.plan.efficientvit_engines import Array, Depth, Head, Outer, Window
-from rtl.plan.efficientvit_transfers import Dma, HeadTransfers, Stream
+from rtl.plan.efficientvit_transfers import Dma, HeadTransfers
 from rtl.plan.queues import Queues
+from rtl.plan.stream import Stream
 from rtl.supervisor import start_cycles
 
 #: What the array does in a cycle, or waits for: the names of the accelerator's own account.
@@ -44,7 +45,7 @@ def schedule(instructions: Sequence[Instruction], config: EfficientVitMachine, m
         written=COMMAND_CYCLES - 1 + timing.settle,
         collected=COMMAND_CYCLES - 1 + BASE + timing.word + collector.latency(config.rows) + collector.GROUP_INTERVAL * (config.groups - 1),
     )
-    dma, stream = Dma(queues, latency), Stream(queues, config.weight_ports, latency)
+    dma, stream = Dma(queues, latency), Stream(queues, config.weight_ports, config.slice_inputs, latency)
     depth = depth_config(config)
     queues.engines = {
         0: dma,

@@ -1,4 +1,4 @@
-"""The EfficientViT machine's transfers: `WeightStream` and `DmaEngine`, which two queues each have instructions for."""
+"""The EfficientViT machine's transfers beside `rtl.plan.stream`: `DmaEngine`, and the queue that goes last."""
 
 from __future__ import annotations
 
@@ -7,52 +7,14 @@ from dataclasses import dataclass
 from functools import partial
 
 from rtl.bus import axi_writer
-from rtl.bus.axi_reader import BEAT_LATENCY, REQUEST_LATENCY
+from rtl.bus.axi_reader import REQUEST_LATENCY
 from rtl.efficientvit import dma_engine
 from rtl.efficientvit.isa import Opcode
 from rtl.logit_store import BEAT_CYCLES
 from rtl.plan.queues import Queues
+from rtl.plan.stream import LAST_BEAT, Stream
 from rtl.program.instruction import Instruction
 from rtl.program.memory import BEAT_BYTES
-from rtl.slice_port import WRITE_LATENCY
-from rtl.weight_stream import POST_CYCLES, request_cycles
-
-#: From the end of a transfer's last cycle to the last beat at the engine.
-LAST_BEAT = BEAT_LATENCY - 1
-
-
-class Stream:
-    """STREAM and HEAD_STREAM, on the same four ports."""
-
-    def __init__(self, queues: Queues, ports: int, latency: int):
-        self.queues, self.ports, self.latency = queues, ports, latency
-        self.at, self.under_way = 0.0, 0
-        self.waiting: tuple[Instruction, float] | None = None
-
-    def free(self, instruction: Instruction) -> float:
-        """Once the instruction before has been asked for, which needs a place in the ports: one at work, one that waits."""
-        return math.inf if self.waiting else self.at
-
-    def take(self, instruction: Instruction, offered: float, time: float) -> None:
-        self.at = time + request_cycles(self.ports)
-        if self.under_way == 2:
-            self.waiting = instruction, self.at
-        else:
-            self._ask(instruction, self.at)
-
-    def _ask(self, instruction: Instruction, time: float) -> None:
-        self.under_way += 1
-        size = instruction.payload["items"] * self.ports * BEAT_BYTES
-        done = partial(self._done, instruction.post_counter)
-        self.queues.memory.request("weights", time + self.latency, size, size, done, channels=self.ports)
-
-    def _done(self, counter: int, time: float) -> None:
-        self.queues.post(counter, time + LAST_BEAT + WRITE_LATENCY + POST_CYCLES)
-        self.under_way -= 1
-        if self.waiting:
-            instruction, asked = self.waiting
-            self.waiting, self.at = None, max(asked, time + LAST_BEAT + WRITE_LATENCY)
-            self._ask(instruction, self.at)
 
 
 class Dma:
@@ -86,7 +48,7 @@ class Dma:
         done = partial(self._done, instruction.post_counter)
         self.queues.memory.request("data", time + self.latency, instruction.payload["beats"] * BEAT_BYTES, BEAT_BYTES, done)
 
-    def _done(self, counter: int, time: float) -> None:
+    def _done(self, counter: int, began: float, time: float) -> None:
         self.arrived = time + LAST_BEAT + 1
         self.queues.post(counter, self.arrived)
         self.under_way -= 1
