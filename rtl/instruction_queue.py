@@ -14,6 +14,8 @@ from rtl.transfer import Instruction
 QUEUE_DEPTH = 32
 #: From a push to the offer; at most, from a counter's value to the offer; between two instructions: cycles.
 OFFER_LATENCY, WAIT_LATENCY, INSTRUCTION_CYCLES = 8, 6, 7
+#: The waits are looked at in turn: on average a cycle sooner than at most.
+MEAN_WAIT = WAIT_LATENCY - 1
 
 _HEADER = data.StructLayout(dict(HEADER))
 _WAIT_BITS = 4 + 16

@@ -26,6 +26,8 @@ LoadJob = data.StructLayout({"target": 3, "image": 1, "address": 16, "pieces": 2
 WAITING_JOBS = 4
 #: From a beat to its first item's write, or its place on the load bus; from a job's last item to the next one's first: cycles.
 ITEM_LATENCY, JOB_CYCLES = 2, 5
+#: From a job's last item to ``done``, at most.
+TAIL_CYCLES = 4
 
 
 class Loader(wiring.Component):

@@ -1,45 +1,27 @@
-"""How ports share one memory: transfers in any order of time, each as fast as its port and what others left allow."""
+"""A port that several use, each as fast as it can and as the others left."""
 
 from __future__ import annotations
 
-#: Bandwidth is shared out in intervals of this many cycles: finer makes no difference to tiles of hundreds of cycles.
+#: What is left is kept per interval of so many cycles: finer makes no difference to runs of hundreds of cycles.
 INTERVAL = 64
 
 
 class Bandwidth:
-    """``bytes_per_cycle`` of all ports together. Who asks first, in the order of calls, is served first.
+    """``per_cycle`` pieces of all users together. Who asks first, in the order of calls, is served first, whenever that is."""
 
-    refresh_period, refresh_length : for so long nothing moves, at the beginning of every period (0: never)
-    """
-
-    def __init__(self, bytes_per_cycle: float, refresh_period: int = 0, refresh_length: int = 0):
-        self.bytes_per_cycle = bytes_per_cycle
-        self.refresh_period, self.refresh_length = refresh_period, refresh_length
-        self.moved = 0.0
+    def __init__(self, per_cycle: float):
+        self.per_cycle = per_cycle
         self._left: dict[int, float] = {}
 
-    def _refreshed(self, until: int) -> int:
-        """Cycles of refresh in [0, until)."""
-        if not self.refresh_period:
-            return 0
-        periods, rest = divmod(until, self.refresh_period)
-        return periods * self.refresh_length + min(rest, self.refresh_length)
-
-    def _active(self, interval: int) -> float:
-        """The share of an interval's cycles in which data moves."""
-        first = interval * INTERVAL
-        return 1 - (self._refreshed(first + INTERVAL) - self._refreshed(first)) / INTERVAL
-
     def transfer(self, begin: float, size: float, rate: float) -> float:
-        """When ``size`` bytes, at most ``rate`` per cycle, have arrived if the first may come at ``begin``."""
-        self.moved += size
-        time = begin
+        """When ``size`` pieces, at most ``rate`` per cycle, are through if the first may come at ``begin``."""
+        time, speed = begin, min(rate, self.per_cycle)
         while size > 1e-9:
             interval = int(time // INTERVAL)
-            end, active = (interval + 1) * INTERVAL, self._active(interval)
-            left = self._left.get(interval, INTERVAL * active * self.bytes_per_cycle)
-            given = min(size, (end - time) * rate * active, left)
+            end = (interval + 1) * INTERVAL
+            left = self._left.get(interval, INTERVAL * self.per_cycle)
+            given = min(size, (end - time) * speed, left)
             self._left[interval] = left - given
             size -= given
-            time = time + given / (rate * active) if size <= 1e-9 else end
+            time = time + given / speed if size <= 1e-9 else end
         return time

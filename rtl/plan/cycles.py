@@ -14,11 +14,11 @@ from rtl.config import AcceleratorConfig
 from rtl.efficientvit.config import EfficientVitMachine
 from rtl.efficientvit.program import compiler as efficientvit_compiler
 from rtl.flow.ddr import Memory
-from rtl.flow.machine import Config
 from rtl.plan import deit_cycles, efficientvit_cycles
 from rtl.program import compiler
 
 Graph = DeitGraph | EfficientVitGraph
+Config = AcceleratorConfig | EfficientVitMachine
 
 
 @dataclass(frozen=True, kw_only=True)

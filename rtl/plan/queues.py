@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from rtl.bus.axi_reader import BEAT_LATENCY, REQUEST_LATENCY
 from rtl.dispatcher import DEAL_CYCLES, POST_LATENCY
 from rtl.flow.ddr import Memory
-from rtl.instruction_queue import INSTRUCTION_CYCLES, OFFER_LATENCY, QUEUE_DEPTH, WAIT_LATENCY
+from rtl.instruction_queue import INSTRUCTION_CYCLES, MEAN_WAIT, OFFER_LATENCY, QUEUE_DEPTH
 from rtl.plan.shared_memory import SharedMemory
 from rtl.program.instruction import INSTRUCTION_BYTES, WAITS, Instruction
 
@@ -48,11 +50,17 @@ class Queues:
         self._queues: list[list[tuple[Instruction, float]]] = [[] for _ in range(count)]  # what was dealt to each, and when
         self._taken: list[list[float]] = [[] for _ in range(count)]
         self._offered: list[float | None] = [None] * count  # of each queue's head, once it is known
+        self._numbers = itertools.count()
+        self._timers: list[tuple[float, int, Callable[[float], None]]] = []
         self._posts: defaultdict[int, list[float]] = defaultdict(list)
 
     def post(self, counter: int, time: float) -> None:
         """``time``: of the strobe."""
-        self._posts[counter].append(time + POST_LATENCY + WAIT_LATENCY)
+        self._posts[counter].append(time + POST_LATENCY + MEAN_WAIT)
+
+    def at(self, time: float, call: Callable[[float], None]) -> None:
+        """``call(time)`` then."""
+        heapq.heappush(self._timers, (time, next(self._numbers), call))
 
     def waits(self, instruction: Instruction) -> dict[int, float]:
         """When each counter that it waits for had its value, for the queue's eyes; infinite if that is not known yet."""
@@ -65,17 +73,25 @@ class Queues:
     def run(self) -> None:
         left = len(self._program)
         self._deal()
-        while left:
+        while left or self._next_event() < math.inf:
             time, queue = min((self._ready(queue), queue) for queue in self.engines)
-            event = self.memory.next_event()
+            event = self._next_event()
             if event <= time:
                 assert event < math.inf, "instructions wait for each other"
-                self.memory.advance(event)
-                continue
-            self._take(queue, time)
-            left -= 1
-        while (event := self.memory.next_event()) < math.inf:
-            self.memory.advance(event)
+                self._happen(event)
+            else:
+                self._take(queue, time)
+                left -= 1
+
+    def _next_event(self) -> float:
+        timer = self._timers[0][0] if self._timers else math.inf
+        return min(timer, self.memory.next_event())
+
+    def _happen(self, time: float) -> None:
+        if self._timers and self._timers[0][0] <= time:
+            heapq.heappop(self._timers)[2](time)
+        else:
+            self.memory.advance(time)
 
     def _deal(self) -> None:
         """As far as queues have room."""

@@ -14,13 +14,17 @@ from rtl.flow.ddr import Memory
 _NOTHING = 1e-6
 
 
+#: Told of a transfer: when it began and when it ended.
+Done = Callable[[float, float], None]
+
+
 @dataclass(eq=False)
 class _Transfer:
     first: float
     left: float
     rate: float
     channels: int
-    done: Callable[[float], None]
+    done: Done
 
 
 class SharedMemory:
@@ -35,8 +39,8 @@ class SharedMemory:
         self._ports: defaultdict[str, deque[_Transfer]] = defaultdict(deque)
         self._rates: list[tuple[_Transfer, float]] = []
 
-    def request(self, port: str, first: float, size: int, rate: float, done: Callable[[float], None], channels: int = 1) -> None:
-        """``size`` bytes over ``channels`` AXI ports, not before ``first``, at most ``rate`` a cycle; then ``done(time)``."""
+    def request(self, port: str, first: float, size: int, rate: float, done: Done, channels: int = 1) -> None:
+        """``size`` bytes over ``channels`` AXI ports, not before ``first``, at most ``rate`` a cycle; then ``done``."""
         self.moved += size
         self._ports[port].append(_Transfer(first, size, min(rate, BEAT_BYTES * channels), channels, done))
         self._share()
@@ -58,10 +62,20 @@ class SharedMemory:
             transfer.left -= rate * (time - self.now)
         self.now = time
         ended = [queue for queue in self._ports.values() if queue and queue[0].left <= _NOTHING]
-        done = [queue.popleft().done for queue in ended]
+        done = [queue.popleft() for queue in ended]
+        for queue in ended:
+            if queue:
+                queue[0].first = max(queue[0].first, time)
         self._share()
-        for told in done:
-            told(time)
+        for transfer in done:
+            transfer.done(transfer.first, time)
+
+    def hold(self, port: str, until: float) -> None:
+        """The next transfer of a port does not begin before that."""
+        queue = self._ports[port]
+        if queue:
+            queue[0].first = max(queue[0].first, until)
+            self._share()
 
     def _refreshing(self) -> bool:
         period = self.memory.refresh_period

@@ -30,6 +30,8 @@ class Engine(enum.IntEnum):
 class Event(enum.Enum):
     """What of a task another one waits for. ORDER: nothing but an earlier place in the same queue."""
 
+    __hash__ = object.__hash__
+
     DONE = "done"
     WRITTEN = "written"  # a step's results in the rows' memories; its operands have been read
     COLLECTED = "collected"  # a step's results wherever else they go
