@@ -24,7 +24,7 @@ from rtl.plan.resources import STORED, TOTAL, Prices, costs, law_of, predict
 BOUND, BOUNDED = 5.0, ("lut", "dsp", "bram36")
 KINDS = (*BOUNDED, "ff")
 _KEPT = (*KINDS, "lutram")
-_RESULTS = Path("benchmarks") / "results"
+_RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results"
 
 
 def measured(machine: Machine) -> dict[str, dict[str, float]]:
