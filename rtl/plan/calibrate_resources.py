@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 import warnings
@@ -23,7 +24,7 @@ from rtl.plan.resources import STORED, TOTAL, Prices, costs, law_of, predict
 BOUND, BOUNDED = 5.0, ("lut", "dsp", "bram36")
 KINDS = (*BOUNDED, "ff")
 _KEPT = (*KINDS, "lutram")
-_RESULTS = Path("benchmarks") / "results"
+_RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results"
 
 
 def measured(machine: Machine) -> dict[str, dict[str, float]]:
@@ -42,11 +43,12 @@ def measured(machine: Machine) -> dict[str, dict[str, float]]:
 def _estimates(config: Config, names: Sequence[str]) -> dict[str, Resources]:
     """Of the named modules, or of all."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Amaranth warns of components that are not used: those that are not asked for
+        warnings.simplefilter("ignore")  # Amaranth warns, when they are collected, of components that were not asked for
         design = design_of(config)
         components = {name: component for name, (component, _) in design.separate.items()} | {TOP_MODULE: design.accelerator}
         texts = {name: to_rtlil(component, name) for name, component in components.items() if not names or name in names}
         del design, components
+        gc.collect()
     found = {}
     for name, text in texts.items():
         boxes = {box: one for box, one in instantiated(text, texts).items() if box != name}

@@ -18,7 +18,6 @@ from rtl.plan.resources import STORED, TOTAL, predict
 from rtl.tech.memory_cost import block_memory, lut_memory, memory
 
 STORE = json.loads(STORED.read_text(encoding="utf-8"))
-POINTS = {point["name"]: point for point in STORE["points"]}
 SHAPE = DeitShape(
     name="deit_tiny", bits=6, image_size=224, channels=3, patch_size=16, embed_dim=192, depth=12, heads=3, hidden_dim=768, classes=1000
 )
@@ -79,6 +78,21 @@ def test_a_check_tells_what_is_predicted_wrongly(kind, tmp_path, monkeypatch, ca
     assert calibrate_resources.main(check=True) == 1
     line = rf"{re.escape(point['name'])}: {kind} is predicted -\d\.\d %, at most 5 % is allowed\n"
     assert re.fullmatch(line, capsys.readouterr().err)
+
+
+def test_a_calibration_stores_points_and_prices(tmp_path, monkeypatch, capsys):
+    """Of measurements as they were: nothing is synthesised."""
+    kept = {point["name"]: {name: values["measured"] for name, values in point["modules"].items()} for point in STORE["points"]}
+    monkeypatch.setattr(calibrate_resources, "measured", lambda machine: kept[machine.name])
+    monkeypatch.setattr(calibrate_resources, "STORED", tmp_path / "resources.json")
+    assert calibrate_resources.main(check=False) == 0
+    assert capsys.readouterr().err == "every unseen machine is predicted within 5 %\n"
+    stored = json.loads((tmp_path / "resources.json").read_text(encoding="utf-8"))
+    assert stored.keys() == STORE.keys() and [point["config"] for point in stored["points"]] == [
+        point["config"] for point in STORE["points"]
+    ]
+    assert stored["prices"]["row"]["lut"] == pytest.approx(STORE["prices"]["row"]["lut"], abs=1e-3)
+    assert [path.name for path in tmp_path.iterdir()] == ["resources.json"]
 
 
 def _total(config):
