@@ -1,8 +1,8 @@
 """Checks `rtl.plan.cycles` against the RTL: a grid of small machines, simulated, and the runs of the benchmarks.
 
 Nothing is fitted: every latency comes from the unit that has it. What is kept is every point with its error. ``seen`` points are those
-that the event models were written beside; ``bound`` holds for the others, where the memory is the one that we plan with. What a starved
-memory does is told and not bound.
+that led to a change of the models; the others' errors are bound, where the memory is the one that we plan with. What a starved memory does
+is told.
 """
 
 from __future__ import annotations

@@ -87,14 +87,27 @@ class DeitSpace:
 
     def least_cycles(self, config: AcceleratorConfig, memory_bytes: float) -> float:
         """The array, the attention and the memory each work alone: the longest is what an image takes at least."""
-        attention, tiles = AttentionConfig.of(config), list(_tiles(config))
-        job = attention.score_cycles + attention.output_cycles
-        attend = config.shape.depth * config.shape.heads * config.passes * job
-        hazard = RowUnits(config).timing.hazard
-        array = sum(tile.count * tile.cycles(hazard) for tile in tiles)
-        weight_bytes = sum(tile.count * tile.words for tile in tiles) * config.inputs // 8
+        parts, hazard = _Parts.of(config), RowUnits(config).timing.hazard
+        array = sum(tile.count * tile.cycles(hazard) for tile in parts.all)
+        weight_bytes = sum(tile.count * tile.words for tile in parts.all) * config.inputs // 8
         stream = max(weight_bytes / (BEAT_BYTES * config.weight_ports), (weight_bytes + self._other_bytes(config.shape)) / memory_bytes)
-        return max(array, attend, stream) if config.images > 1 else max(array + attend / 2, stream)
+        return max(array, stream, self._attending(config, parts, hazard, array))
+
+    @staticmethod
+    def _attending(config: AcceleratorConfig, parts: _Parts, hazard: int, array: float) -> float:
+        """Two images: the attention works on one after the other, and idles until the first has keys, and from its own end on, for the last
+        block and the heads. One image: the array works beside the attention on later heads' keys, and, while the last pass attends, on the
+        other passes (`rtl.program.order`); the rest of the attention is waited for."""
+        attention, shape = AttentionConfig.of(config), config.shape
+        busy = shape.depth * shape.heads * config.passes * (attention.score_cycles + attention.output_cycles)
+        if config.images == 1:
+            later = sum(tile.count * tile.cycles(hazard) for tile in parts.qkv[1:])
+            last_pass = busy / config.passes if config.passes > 1 else 0
+            return array + max(0, busy - last_pass - later)
+        before = sum(tile.count * tile.cycles(hazard) for tile in parts.patch) + parts.qkv[0].cycles(hazard)
+        block = sum(tile.count * tile.cycles(hazard) for tile in parts.block) / shape.depth
+        heads = sum(tile.count * tile.cycles(hazard) for tile in parts.head)
+        return busy + heads + (before + block) / config.images
 
     @staticmethod
     def _other_bytes(shape: Any) -> int:
@@ -149,23 +162,38 @@ class _Tile(NamedTuple):
         return max(self.passes * max(self.words, fill), alone)
 
 
-def _tiles(config: AcceleratorConfig) -> Iterator[_Tile]:
-    """As `rtl.program.tiling` cuts a network."""
-    shape, passes, wide = config.shape, config.passes, config.tile_words // WIDE_PLANES
-    embed, tile = shape.embed_dim, config.hidden_tile
-    for first in range(0, embed, wide):
-        words = WIDE_PLANES * min(wide, embed - first)
-        yield from (_Tile(words, min(config.inputs, shape.patch_dim - part), passes) for part in range(0, shape.patch_dim, config.inputs))
-    if wide < embed:
-        yield _Tile(embed, SHORTEST_FILL, passes)
-    for first in range(0, shape.heads, config.heads_per_tile):
-        heads = min(config.heads_per_tile, shape.heads - first)
-        yield _Tile(3 * shape.head_dim * heads, embed, passes, shape.depth)
-    yield _Tile(embed, embed, passes, shape.depth)
-    yield _Tile(tile, embed, passes, shape.depth * (shape.hidden_dim // tile))
-    yield _Tile(embed, tile, passes, shape.depth * (shape.hidden_dim // tile))
-    for first in range(0, shape.classes, wide):
-        yield _Tile(WIDE_PLANES * min(wide, shape.classes - first), embed, 1, free=True)
+class _Parts(NamedTuple):
+    """The tiles of an image, as `rtl.program.tiling` cuts a network; those of layers count for all of them."""
+
+    patch: list[_Tile]
+    qkv: list[_Tile]
+    block: list[_Tile]
+    head: list[_Tile]
+
+    @property
+    def all(self) -> list[_Tile]:
+        return [*self.patch, *self.qkv, *self.block, *self.head]
+
+    @classmethod
+    def of(cls, config: AcceleratorConfig) -> _Parts:
+        shape, passes, wide = config.shape, config.passes, config.tile_words // WIDE_PLANES
+        embed, tile = shape.embed_dim, config.hidden_tile
+        cuts = [
+            (WIDE_PLANES * min(wide, embed - first), min(config.inputs, shape.patch_dim - part))
+            for first, part in product(range(0, embed, wide), range(0, shape.patch_dim, config.inputs))
+        ]
+        statistics = [_Tile(embed, SHORTEST_FILL, passes)] if wide < embed else []
+        groups = [min(config.heads_per_tile, shape.heads - first) for first in range(0, shape.heads, config.heads_per_tile)]
+        hidden = shape.depth * (shape.hidden_dim // tile)
+        heads = 1 + shape.distilled
+        return cls(
+            patch=[_Tile(words, activations, passes) for words, activations in cuts] + statistics,
+            qkv=[_Tile(3 * shape.head_dim * group, embed, passes, shape.depth) for group in groups],
+            block=[_Tile(embed, embed, passes, shape.depth), _Tile(tile, embed, passes, hidden), _Tile(embed, tile, passes, hidden)],
+            head=[
+                _Tile(WIDE_PLANES * min(wide, shape.classes - first), embed, 1, heads, free=True) for first in range(0, shape.classes, wide)
+            ],
+        )
 
 
 class EfficientVitSpace:
