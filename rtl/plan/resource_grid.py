@@ -96,6 +96,7 @@ UNSEEN = (
         name="34 rows of 128 inputs, 6 bits",
         config=_deit(_vit(6, 128, 2, image_size=64, patch_size=8, classes=100), 34, 128, 16, 384, weight_ports=1),
     ),
+    Machine(name="EfficientViT, 33 rows, 7 bits", config=_efficientvit(bits=7, image_size=64, classes=100, rows=33)),
 )
 
 MACHINES = (*FITTED, *(dataclasses.replace(machine, unseen=True) for machine in UNSEEN))
