@@ -38,9 +38,12 @@ def ship_deit(model: str, folder: Path, out: Path) -> int:
     """Exit status of what failed first, else 0."""
     first = folder / f"{model}_w1.pt"
     code = train.main(deit_options(model, 0, BITS[0], (*EPOCHS[:2], 0), first))
+    if code:
+        return code
+    shutil.copyfile(first.with_suffix(".csv"), (out / first.name).with_suffix(".csv"))
     for bits in BITS:
         trained = folder / f"{model}_w1a{bits}.pt"
-        code = code or train.main(deit_options(model, 0, bits, (0, 0, EPOCHS[2]), trained, first))
+        code = train.main(deit_options(model, 0, bits, (0, 0, EPOCHS[2]), trained, first))
         if code:
             return code
         for suffix in (".npz", ".quant.npz", ".csv"):
