@@ -189,9 +189,7 @@ def _from_file(name: str) -> Config:
 
     config = read_model(Path(name))
     if not isinstance(config, DeiTConfig | EfficientVitConfig):
-        raise InputError(
-            f"a float network must be of a family: {name} gives operators; use an integer graph or random:SEED"
-        )
+        raise InputError(f"a float network must be of a family: {name} gives operators; use an integer graph or random:SEED")
     return config
 
 

@@ -143,9 +143,7 @@ class _Shapes:
                 shape[:2] == shapes[0][:2], "scales of an attention must have the same pixels", f"{source} of {spec.name}", "correct it"
             )
             whole = shape[2] % (3 * dim) == 0
-            _require(
-                whole, "q, k and v must fill heads", f"{shape[2]} channels of {source}, head_dim {dim},", "correct them"
-            )
+            _require(whole, "q, k and v must fill heads", f"{shape[2]} channels of {source}, head_dim {dim},", "correct them")
         return *shapes[0][:2], sum(shape[2] // 3 for shape in shapes)
 
     def _pool(self, spec: OperatorSpec) -> tuple[int, int, int]:

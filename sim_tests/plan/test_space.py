@@ -26,7 +26,7 @@ def space_of(config, **options):
 def test_no_deit_is_faster_than_its_bound(config):
     space = space_of(config)
     machines = [machine for group in space.machines(8) for machine in group]
-    assert {machine.images for machine in machines} == {1, 2} and len({machine.rows for machine in machines}) > 5
+    assert {machine.images for machine in machines} == {1, 2} and len({machine.rows for machine in machines}) >= 5
     for machine in random.Random(1).sample(machines, 24 if config.image_size < 100 else 8):
         found = predict(space.network(8), machine, machine.images, MEMORY).cycles_per_image
         bound = space.least_cycles(machine, MEMORY.sustained_bytes_per_cycle)
