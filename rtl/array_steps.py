@@ -34,6 +34,8 @@ Step = data.StructLayout(
 
 #: From a tile to its first step; from one step to the next: cycles.
 FIRST_STEP_CYCLES, STEP_CYCLES = 6, 5
+#: From a pass that is free again until its step is taken: it is looked at, checked and offered.
+LOOK_CYCLES = 3
 
 
 class StepSource(wiring.Component):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rtl.array_sequencer import drain_cycles
-from rtl.array_steps import FIRST_STEP_CYCLES, STEP_CYCLES
+from rtl.array_steps import FIRST_STEP_CYCLES, LOOK_CYCLES, STEP_CYCLES
 from rtl.attention_config import AttentionConfig
 from rtl.config import AcceleratorConfig
 from rtl.plan.bandwidth import Bandwidth
@@ -41,7 +41,7 @@ class Timing:
         """Those of ``config``; ``changes`` replace single ones."""
         attention, row = AttentionConfig.of(config), RowUnits(config).timing
         drain = drain_cycles(row, config.rows, attention.settle_cycles)
-        timing = cls(attention=attention, drain=drain, pixels=pixel_cycles(config), hazard=row.hazard + 2, finish=row.finish)
+        timing = cls(attention=attention, drain=drain, pixels=pixel_cycles(config), hazard=row.hazard + 2 + LOOK_CYCLES, finish=row.finish)
         return replace(timing, **changes)
 
 

@@ -8,7 +8,8 @@ Formulas, in cycles
   eight logits, after all LOADs. STREAM: `rtl.plan.stream`.
 * A step of TILE (one pass of one image): computes ``words``; while it does, the next step fills ``16 * ceil(activations / 16)``, so that
   steps are ``max(words, fill of the next step, minimum)`` apart; ``minimum = finish + 2`` where the step gathers statistics.
-* The fill of a pass, of either image, starts ``hazard + 2`` cycles after the last word on that pass (plus ``finish`` after statistics).
+* The fill of a pass, of either image, starts ``hazard + 2 + LOOK_CYCLES`` cycles after the last word on that pass (plus ``finish`` after
+  statistics).
 * TILE is done ``drain`` cycles after its last word.
 * ATTEND: `AttentionConfig.cycles`.
 """
