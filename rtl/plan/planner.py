@@ -99,28 +99,29 @@ class Planner:
         heapify(queue)
         while queue and (best is None or queue[0][0] < best[0] * (1 - CLOSE)):
             bound, _, config = heappop(queue)
-            share = self.share(self.models.resources(config))
-            if share > 1:
+            resources = self.models.resources(config)
+            if self.share(resources) > 1:
                 continue
+            price = self.price(resources)
             cycles = self.cycles_per_image(config)
             if cycles is None:
                 larger = self.space.larger(config)
                 if larger is not None:
                     heappush(queue, (bound, next(places), larger))
-            elif best is None or (cycles, share) < best[:2]:
-                best = cycles, share, config
+            elif best is None or (cycles, price) < best[:2]:
+                best = cycles, price, config
         return None if best is None else self._machine(best[2])
 
     def cheapest(self, bits: int, fps: float) -> Machine | None:
-        """Of the machines that fit and reach the frame rate, the one that takes least of the board."""
+        """Of the machines that fit and reach the frame rate, the one that takes least of the board, all resources together."""
         self.say(f"the smallest machine of {bits} bits for {fps:.0f} frames per second")
         most, places = self.clock_mhz * 1e6 / fps, count()
-        queue: list[tuple[float, int, Sequence[Config]]] = []  # by share: groups by that of their cheapest, and single machines
+        queue: list[tuple[float, int, Sequence[Config]]] = []  # by price: groups by that of their cheapest, and single machines
 
         def add(configs: Sequence[Config]) -> None:
-            share = self.share(self.models.resources(configs[0]))
-            if share <= 1:
-                heappush(queue, (share, next(places), configs))
+            resources = self.models.resources(configs[0])
+            if self.share(resources) <= 1:
+                heappush(queue, (self.price(resources), next(places), configs))
 
         for group in self.space.machines(bits):
             if any(self.bound(config) <= most for config in group):
@@ -151,8 +152,16 @@ class Planner:
         return replace(config, shape=replace(config.shape, bits=bits)) if hasattr(config, "shape") else replace(config, bits=bits)
 
     def share(self, resources: Resources) -> float:
+        """Of the board's budget, of the resource that it takes most of."""
+        return max(self._shares(resources))
+
+    def price(self, resources: Resources) -> float:
+        """Of the budget, over all resources together: what the search keeps small."""
+        return sum(self._shares(resources))
+
+    def _shares(self, resources: Resources) -> list[float]:
         allowed = budget(self.board) | {"ff": self.board.capacity["ff"]}
-        return max(getattr(resources, name) / most for name, most in allowed.items())
+        return [getattr(resources, name) / most for name, most in allowed.items()]
 
     def _machine(self, config: Config) -> Machine:
         cycles, resources = self.cycles_per_image(config), self.models.resources(config)

@@ -59,7 +59,7 @@ def planner_of(precisions=range(8, 0, -1)):
 
 
 def brute_force(planner, fps):
-    """(highest precision that reaches the rate, least share there, fewest cycles at the lowest), each None where there is none."""
+    """(highest precision that reaches the rate, least price there, fewest cycles at the lowest), each None where there is none."""
 
     def usable(bits):
         fitting = [config for group in planner.space.machines(bits) for config in group if planner.share(Models().resources(config)) <= 1]
@@ -70,7 +70,7 @@ def brute_force(planner, fps):
     for bits in planner.space.precisions:
         reaching = [config for config in usable(bits) if Models().cycles_per_image(config) <= most]
         if reaching:
-            return bits, min(planner.share(Models().resources(config)) for config in reaching), slowest
+            return bits, min(planner.price(Models().resources(config)) for config in reaching), slowest
     return None, None, slowest
 
 
@@ -78,13 +78,13 @@ def brute_force(planner, fps):
 def test_the_plan_is_what_brute_force_finds(fps):
     planner = planner_of()
     plan = planner.plan(fps)
-    bits, share, slowest = brute_force(planner, fps)
+    bits, price, slowest = brute_force(planner, fps)
     assert plan.limit is not None and slowest <= plan.limit.cycles_per_image <= slowest / (1 - CLOSE) and plan.limit.config.bits == 1
     if bits is None:
         assert plan.chosen is None
     else:
         assert plan.chosen is not None
-        assert (plan.chosen.config.bits, plan.chosen.share) == (bits, share)
+        assert (plan.chosen.config.bits, planner.price(plan.chosen.resources)) == (bits, price)
         assert plan.chosen.fps(CLOCK) >= fps * (1 + MARGIN)
 
 
