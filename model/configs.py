@@ -157,7 +157,7 @@ def config_of(name: str) -> Config:
     return _from_file(name) if name.endswith(FILE_SUFFIX) else _named(name, every)
 
 
-def check_bits(config: Config, bits: int) -> None:
+def check_bits(config: ImageShape, bits: int) -> None:
     """Raises InputError for a precision of activations that the family does not have."""
     if isinstance(config, DeiTConfig):
         config.shape(bits)

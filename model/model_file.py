@@ -22,13 +22,15 @@ from __future__ import annotations
 import dataclasses
 import re
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from model.configs import FILE_SUFFIX, Config, DeiTConfig, EfficientVitConfig, config_of
 from model.efficientvit.operators import OperatorsConfig, OperatorSpec
 from model.errors import InputError
 
+Described = Config | OperatorsConfig
 FAMILIES: dict[str, type[Config]] = {"deit": DeiTConfig, "efficientvit": EfficientVitConfig}
 #: Of fields that are lists, what the entries are.
 _ENTRIES = {"mean": float, "std": float}
@@ -37,12 +39,12 @@ _LARGEST = 65_536
 _NAME = re.compile(r"\w[\w.-]*")
 
 
-def network_of(name: str) -> Config | OperatorsConfig:
+def network_of(name: str) -> Described:
     """By name or from a model file: a config of a family, or operators. What needs a family asks `model.configs.config_of`."""
     return read_model(Path(name)) if name.endswith(FILE_SUFFIX) else config_of(name)
 
 
-def read_model(path: Path) -> Config | OperatorsConfig:
+def read_model(path: Path) -> Described:
     """The config in a model file. Raises InputError where it is missing, not TOML, or says too little, too much or nonsense."""
     stated = _parsed(path)
     stated.setdefault("name", path.stem)
@@ -84,10 +86,7 @@ def _fields(path: Path, kind: type, stated: dict[str, Any], what: str, given: di
     return given | {name: _value(path, name, value, str(fields[name].type)) for name, value in stated.items()}
 
 
-M = TypeVar("M", DeiTConfig, EfficientVitConfig, OperatorsConfig)
-
-
-def _made(path: Path, kind: type[M], values: dict[str, Any]) -> M:
+def _made(path: Path, kind: Callable[..., Described], values: dict[str, Any]) -> Described:
     try:
         config = kind(**values)
     except ValueError as error:  # of the config's own laws
@@ -131,7 +130,7 @@ def _is(value: Any, kind: type) -> bool:
     return isinstance(value, kind)
 
 
-def _check(path: Path, config: Config | OperatorsConfig) -> None:
+def _check(path: Path, config: Described) -> None:
     """Laws that the machines would only tell later, in other words."""
     if not _NAME.fullmatch(config.name):
         raise _refused(path, "name must be letters, digits, _, - and .", f"{config.name!r} is not")

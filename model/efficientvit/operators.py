@@ -125,7 +125,8 @@ class _Shapes:
         fits = channels % groups == 0 and outputs % groups == 0
         _require(fits, "groups must divide inputs and outputs", f"{groups} of {spec.name}, {channels} to {outputs},", "correct them")
         half = spec.kernel // 2
-        shape = *((side + 2 * half - spec.kernel) // spec.stride + 1 for side in (height, width)), outputs
+        height, width = ((side + 2 * half - spec.kernel) // spec.stride + 1 for side in (height, width))
+        shape = height, width, outputs
         if spec.shortcut is not None:
             added = self.shapes[spec.shortcut]
             _require(
