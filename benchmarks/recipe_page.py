@@ -64,13 +64,13 @@ highest, of so many seeds. The last epoch counts; no epoch or seed is picked.
 
 ## Time
 
-One thread of a machine with two cores and seven other processes, `deit_micro`, batch 128, processor seconds for an epoch of 60,000 images
-(the least of several measurements): the quantized stage 49.1 to 59.0 before its quantizers were fused, 40.3 to 49.7 after, in four pairs
-of runs taken in turn (means 53.6 and 44.4, a factor of 1.2); the real stage 37.5, the binary one 43.1. `deit_micro_wide`: 62.0, 68.5 and
-68.4 for the three stages. About 14 of these seconds are matrix products (85 GFLOP/s by themselves). The kernel of attention takes 1.0 ms
-forward and 2.8 ms backward of a layer and batch by itself, in a quiet moment; beside others it waits for memory, so the factor should grow
-on a machine that is not shared, which was not measured. Measured and left out: `torch.compile` (172 s to compile, no faster), batches of
-256 (as fast an image), another allocator (there are no page faults to save).
+One thread of a machine with two cores and four to eight other processes, `deit_micro`, batch 128, processor seconds for an epoch of
+60,000 images (the least of several measurements): the quantized stage 49.1 to 59.0 before its quantizers were fused, 39.9 to 49.7 after,
+in eight pairs of runs taken in turn (means 54.0 and 44.1, a factor of 1.2); the real stage 37.5, the binary one 43.1. `deit_micro_wide`:
+62.0, 68.5 and 68.4 for the three stages. About 14 of these seconds are matrix products (85 GFLOP/s by themselves). The kernel of
+attention takes 1.0 ms forward and 2.8 ms backward of a layer and batch by itself, in a quiet moment; a machine that is not shared was not
+there to measure. Measured and left out: `torch.compile` (172 s to compile, no faster), batches of 256 (as fast an image), another
+allocator (there are no page faults to save).
 """
 
 _ARMS = (
