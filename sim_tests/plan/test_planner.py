@@ -79,6 +79,7 @@ def test_the_plan_is_what_brute_force_finds(fps):
     planner = planner_of()
     plan = planner.plan(fps)
     bits, price, slowest = brute_force(planner, fps)
+    assert slowest is not None
     assert plan.limit is not None and slowest <= plan.limit.cycles_per_image <= slowest / (1 - CLOSE) and plan.limit.config.bits == 1
     if bits is None:
         assert plan.chosen is None
