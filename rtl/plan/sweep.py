@@ -39,13 +39,13 @@ def sweep(
     ------
     RuntimeError : the workers died ``MOST_BREAKS`` times without a result in between
     """
-    folder.mkdir(parents=True, exist_ok=True)
     found = {key: kept for key in points if (kept := _kept(folder / f"{key}.json")) is not None}
     breaks = 0
     while missing := [key for key in points if key not in found]:
         before = len(found)
         try:
             with workers.opened() as pool:
+                folder.mkdir(parents=True, exist_ok=True)  # not before there are workers
                 tell(len(found), len(points))
                 futures = {pool.submit(measured, measure, points[key]): key for key in missing}
                 _collect(futures, found, folder, lambda: tell(len(found), len(points)))

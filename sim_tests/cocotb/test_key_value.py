@@ -23,7 +23,7 @@ def bench(sizes: dict, test: str) -> None:
     parameters = {
         "sizes": sizes,
         "chunks": config.chunks,
-        "settle": component.settle,
+        "settle": config.settle_cycles,
         "address_bits": read_layout(config)["address"].shape,
     }
     run_bench(component, module="sim_tests.cocotb.bench_key_value", test=test, name="key_value", parameters=parameters)
