@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from typing import Any
 from model.configs import FILE_SUFFIX, Config, DeiTConfig, EfficientVitConfig, config_of
 from model.efficientvit.operators import OperatorsConfig, OperatorSpec
 from model.errors import InputError
+from model.toml_file import read_toml, refused
 
 Described = Config | OperatorsConfig
 FAMILIES: dict[str, type[Config]] = {"deit": DeiTConfig, "efficientvit": EfficientVitConfig}
@@ -46,26 +46,26 @@ def network_of(name: str) -> Described:
 
 def read_model(path: Path) -> Described:
     """The config in a model file. Raises InputError where it is missing, not TOML, or says too little, too much or nonsense."""
-    stated = _parsed(path)
+    stated = read_toml(path, "model", "model/model_file.py")
     stated.setdefault("name", path.stem)
     if "operator" in stated:
         operators = _operators(path, stated.pop("operator"))
         return _made(path, OperatorsConfig, _fields(path, OperatorsConfig, stated, "a network of operators", {"operators": operators}))
     family = stated.pop("family", None)
     if not isinstance(family, str) or family not in FAMILIES:
-        raise _refused(path, f"family must be one of {', '.join(FAMILIES)}, or [[operator]] tables given", f"{family!r} is not")
+        raise refused(path, f"family must be one of {', '.join(FAMILIES)}, or [[operator]] tables given", f"{family!r} is not")
     return _made(path, FAMILIES[family], _fields(path, FAMILIES[family], stated, f"a {family}"))
 
 
 def _operators(path: Path, tables: Any) -> tuple[OperatorSpec, ...]:
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
-        raise _refused(path, "operators must be [[operator]] tables", f"{type(tables).__name__} is something else")
+        raise refused(path, "operators must be [[operator]] tables", f"{type(tables).__name__} is something else")
     specs = []
     for number, table in enumerate(tables):
         what = f"operator {table.get('name', number)}"
         sources = table.pop("sources", None) or [table.pop("source", None)]
         if not isinstance(sources, list) or not all(isinstance(source, str) for source in sources):
-            raise _refused(path, f"{what} must say source, or sources, by name", f"{sources!r} is something else")
+            raise refused(path, f"{what} must say source, or sources, by name", f"{sources!r} is something else")
         depthwise = table.get("groups") == 0
         fields = _fields(path, OperatorSpec, {key: value for key, value in table.items() if not (key == "groups" and depthwise)}, what,
                          {"sources": tuple(sources)} | ({"groups": 0} if depthwise else {}))  # fmt: skip
@@ -79,10 +79,10 @@ def _fields(path: Path, kind: type, stated: dict[str, Any], what: str, given: di
     fields = {field.name: field for field in dataclasses.fields(kind) if field.name not in given}
     for key in stated:
         if key not in fields:
-            raise _refused(path, f"{what} may say {', '.join(fields)}", f"{key} is something else")
+            raise refused(path, f"{what} may say {', '.join(fields)}", f"{key} is something else")
     for name, field in fields.items():
         if name not in stated and field.default is dataclasses.MISSING:
-            raise _refused(path, f"{what} must say {name}", "it is missing")
+            raise refused(path, f"{what} must say {name}", "it is missing")
     return given | {name: _value(path, name, value, str(fields[name].type)) for name, value in stated.items()}
 
 
@@ -95,27 +95,18 @@ def _made(path: Path, kind: Callable[..., Described], values: dict[str, Any]) ->
     return config
 
 
-def _parsed(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"a model file must exist: {path} does not; give its path, or a model by name") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"a model file must be TOML: {path} is not ({error}); see model/model_file.py") from None
-
-
 def _value(path: Path, name: str, value: Any, kind: str) -> Any:
     """As the config has it: a list becomes a tuple."""
     if kind.startswith("tuple"):
         wanted = _ENTRIES.get(name, int)
         if not isinstance(value, list) or not value or not all(_is(entry, wanted) for entry in value):
-            raise _refused(
+            raise refused(
                 path, f"{name} must be a list of {'numbers' if wanted is float else 'whole numbers above 0'}", f"{value!r} is not"
             )
         return tuple(value)
     kind = kind.removesuffix(" | None")
     if not _is(value, {"int": int, "float": float, "bool": bool, "str": str}[kind]):
-        raise _refused(path, f"{name} must be {_TOLD[kind]}", f"{value!r} is not")
+        raise refused(path, f"{name} must be {_TOLD[kind]}", f"{value!r} is not")
     return value
 
 
@@ -133,17 +124,13 @@ def _is(value: Any, kind: type) -> bool:
 def _check(path: Path, config: Described) -> None:
     """Laws that the machines would only tell later, in other words."""
     if not _NAME.fullmatch(config.name):
-        raise _refused(path, "name must be letters, digits, _, - and .", f"{config.name!r} is not")
+        raise refused(path, "name must be letters, digits, _, - and .", f"{config.name!r} is not")
     if len(config.mean) != len(config.std) or len(config.mean) not in (1, 3):
-        raise _refused(path, "mean and std must both have 1 or 3 entries", f"{len(config.mean)} and {len(config.std)} are not")
+        raise refused(path, "mean and std must both have 1 or 3 entries", f"{len(config.mean)} and {len(config.std)} are not")
     if not all(deviation > 0 for deviation in config.std):
-        raise _refused(path, "std must be positive", f"{config.std} is not")
+        raise refused(path, "std must be positive", f"{config.std} is not")
     if isinstance(config, DeiTConfig):
         if config.embed_dim % config.heads:
-            raise _refused(path, "heads must divide embed_dim", f"{config.heads} does not divide {config.embed_dim}")
+            raise refused(path, "heads must divide embed_dim", f"{config.heads} does not divide {config.embed_dim}")
         if config.image_size % config.patch_size:
-            raise _refused(path, "patch_size must divide image_size", f"{config.patch_size} does not divide {config.image_size}")
-
-
-def _refused(path: Path, rule: str, found: str) -> InputError:
-    return InputError(f"{rule}: in {path} {found}; correct the file")
+            raise refused(path, "patch_size must divide image_size", f"{config.patch_size} does not divide {config.image_size}")

@@ -14,7 +14,15 @@ OURS = ("rtl", "model", "boards")
 
 # Layer by layer from the ground up; a module belongs to the first layer with a pattern that fits ("rtl.bus.*" includes rtl.bus itself).
 LAYERS: dict[str, tuple[str, ...]] = {
-    "contract": ("model.errors", "model.graph", "model.integer", "model.efficientvit.graph", "model.efficientvit.integer", "model"),
+    "contract": (
+        "model.errors",
+        "model.toml_file",
+        "model.graph",
+        "model.integer",
+        "model.efficientvit.graph",
+        "model.efficientvit.integer",
+        "model",
+    ),
     "networks": (
         "model.nets.*",
         "model.quant.*",
