@@ -23,6 +23,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "model.efficientvit.integer",
         "model",
     ),
+    "plots": ("model.svg",),
     "networks": (
         "model.nets.*",
         "model.quant.*",
@@ -64,8 +65,9 @@ HARDWARE = ("contract", "ground", "leaves")
 # What a layer may import beside itself. Of model, rtl sees the contract and nothing else.
 ARROWS: dict[str, tuple[str, ...]] = {
     "contract": (),
+    "plots": (),
     "numbers": ("contract",),
-    "networks": ("contract", "numbers"),
+    "networks": ("contract", "numbers", "plots"),
     "boards": ("contract", "ground"),
     "ground": ("contract",),
     "leaves": ("contract", "ground"),
@@ -75,13 +77,14 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "accelerator": (*HARDWARE, "buses", "units", "engines"),
     "program": (*HARDWARE, "buses", "units"),
     "flow": (*HARDWARE, "buses", "units", "engines", "accelerator", "program"),
-    "plan": (*HARDWARE, "buses", "units", "engines", "accelerator", "program", "flow"),
+    "plan": (*HARDWARE, "plots", "buses", "units", "engines", "accelerator", "program", "flow"),
     "calibration": (*HARDWARE, "numbers", "engines", "flow", "plan"),
     "top": tuple(LAYERS),
 }
 # Packages of others, beside the standard library and numpy.
 PACKAGES: dict[str, tuple[str, ...]] = {
-    "networks": ("torch", "safetensors", "rich", "PIL"),
+    "plots": ("matplotlib",),
+    "networks": ("torch", "safetensors", "rich", "PIL", "matplotlib"),
     "numbers": ("rich", "skimage", "PIL"),
     "boards": ("amaranth", "amaranth_boards"),
     "flow": ("amaranth", "pyosys", "rich"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from amaranth.lib import wiring
@@ -22,6 +22,13 @@ FIRST_WINDOW = 0x10_0000
 MAX_CYCLES = 5_000_000
 
 Config = AcceleratorConfig | EfficientVitMachine
+
+
+def with_bits(config: Config, bits: int) -> Config:
+    """The same machine for activations of another precision."""
+    if isinstance(config, AcceleratorConfig):
+        return replace(config, shape=replace(config.shape, bits=bits))
+    return replace(config, bits=bits)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,13 +9,15 @@ from typing import Any
 from rtl.config import AcceleratorConfig
 from rtl.flow.ddr import Memory
 from rtl.flow.estimate import Resources
-from rtl.flow.machine import Config
+from rtl.flow.machine import Config, with_bits
 from rtl.flow.simulate import IMAGES_PER_RUN
 from rtl.plan import cycles, resources
 from rtl.plan.cycles import Prediction
 
 #: Images of an EfficientViT's programs from which a longer one follows: one pair, and two.
 _SHORT, _LONG = 2, 4
+#: Of the network whose program is predicted.
+_BITS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +63,9 @@ class PredictedModels:
         return resources.predict(config)["total"]
 
     def _predicted(self, config: Config, images: int) -> Prediction:
+        """No precision changes a program or its cycles, so that one prediction serves all."""
+        config = with_bits(config, _BITS)
         key = config, images
         if key not in self._programs:
-            self._programs[key] = cycles.predict(self.network(config.bits), config, images, self.memory)
+            self._programs[key] = cycles.predict(self.network(_BITS), config, images, self.memory)
         return self._programs[key]

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from rtl.flow.machine import Config
+from rtl.flow.machine import Config, with_bits
 from rtl.plan.models import PredictedModels
 from rtl.plan.planner import Planner, parameters
 from rtl.plan.plots import pareto_plot
@@ -48,7 +48,7 @@ def pareto(planner: Planner, models: PredictedModels, tell: Tell) -> list[dict[s
     found = []
     for number, config in enumerate(candidates):
         tell(f"machine {number + 1} of {len(candidates)}")
-        points = (point(planner, models, planner.with_bits(config, bits)) for bits in precisions)
+        points = (point(planner, models, with_bits(config, bits)) for bits in precisions)
         found += [entry for entry in points if entry is not None]
     if not found:
         return []

@@ -11,14 +11,14 @@ the answer are passed over without a prediction.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 from itertools import count
 from typing import Any, Protocol
 
 from rtl.errors import InputError
 from rtl.flow.estimate import Resources, budget
-from rtl.flow.machine import Config
+from rtl.flow.machine import Config, with_bits
 from rtl.plan.space import Space
 
 #: Predicted cycles may be wrong by so much (docs/architecture.md): a machine must be faster by it.
@@ -146,11 +146,6 @@ class Planner:
         """No prediction of its cycles is below it."""
         return self.space.least_cycles(config, self.memory_bytes)
 
-    @staticmethod
-    def with_bits(config: Any, bits: int) -> Any:
-        """The same machine of another precision."""
-        return replace(config, shape=replace(config.shape, bits=bits)) if hasattr(config, "shape") else replace(config, bits=bits)
-
     def share(self, resources: Resources) -> float:
         """Of the board's budget, of the resource that it takes most of."""
         return max(self._shares(resources))
@@ -170,7 +165,7 @@ class Planner:
 
     def cycles_per_image(self, config: Config) -> float | None:
         """None where the network does not fit. Cycles do not depend on the precision, so one prediction serves all."""
-        key = self.with_bits(config, 8)
+        key = with_bits(config, 8)
         if key not in self._cycles:
             try:
                 self._cycles[key] = self.models.cycles_per_image(config)

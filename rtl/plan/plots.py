@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib
 from matplotlib.figure import Figure
 
+from model.svg import svg
 from rtl.flow.estimate import budget
 
 NOTE = "predicted; resources estimated, before place-and-route; Vivado has not been run"
@@ -26,12 +25,4 @@ def pareto_plot(points: Sequence[Mapping[str, Any]], title: str, board: Any) -> 
     axes.axvline(budget(board)["lut"], color="0.4", linestyle="--", linewidth=0.8, label=f"budget of {board.name}")
     axes.set(xlabel="LUT", ylabel="frames per second", title=f"{title}\n{NOTE}; areas: GB/s from memory")
     axes.legend()
-    return _svg(figure)
-
-
-def _svg(figure: Figure) -> str:
-    """Without the date, and with names that do not change."""
-    text = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": "popvit"}):
-        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
-    return text.getvalue()
+    return svg(figure)

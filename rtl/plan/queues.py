@@ -50,6 +50,7 @@ class Queues:
         self._queues: list[list[tuple[Instruction, float]]] = [[] for _ in range(count)]  # what was dealt to each, and when
         self._taken: list[list[float]] = [[] for _ in range(count)]
         self._offered: list[float | None] = [None] * count  # of each queue's head, once it is known
+        self._missing: list[tuple[list[float], int]] = [([], 0)] * count  # what each head waits for: so many posts of a counter
         self._numbers = itertools.count()
         self._timers: list[tuple[float, int, Callable[[float], None]]] = []
         self._posts: defaultdict[int, list[float]] = defaultdict(list)
@@ -74,7 +75,7 @@ class Queues:
         left = len(self._program)
         self._deal()
         while left or self._next_event() < math.inf:
-            time, queue = min((self._ready(queue), queue) for queue in self.engines)
+            time, queue = min([(self._ready(queue), queue) for queue in self.engines])
             event = self._next_event()
             if event <= time:
                 assert event < math.inf, "instructions wait for each other"
@@ -116,12 +117,20 @@ class Queues:
         return max(offered, self.engines[queue].free(self._queues[queue][len(self._taken[queue])][0]))
 
     def _offer(self, queue: int) -> float:
+        """Infinite as long as it is not known."""
+        posts, wanted = self._missing[queue]
         taken, dealt = self._taken[queue], self._queues[queue]
-        if len(taken) == len(dealt):
+        if len(posts) < wanted or len(taken) == len(dealt):
             return math.inf
         instruction, time = dealt[len(taken)]
-        follows = taken[-1] + INSTRUCTION_CYCLES if taken else 0.0
-        return max(time + OFFER_LATENCY, follows, *self.waits(instruction).values())
+        offered = max(time + OFFER_LATENCY, taken[-1] + INSTRUCTION_CYCLES if taken else 0.0)
+        for counter, value in self._waits[id(instruction)]:
+            posts = self._posts[counter]
+            if len(posts) < value:
+                self._missing[queue] = posts, value
+                return math.inf
+            offered = max(offered, posts[value - 1])
+        return offered
 
     def _take(self, queue: int, time: float) -> None:
         taken, offered = self._taken[queue], self._offered[queue]
