@@ -22,3 +22,20 @@ def timm():
         library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     yield pytest.importorskip("timm", reason=reason, exc_type=ImportError)
     del library
+
+
+@pytest.fixture(scope="module")
+def folded():
+    """The small EfficientViT, BatchNorm folded."""
+    from model.quant.folded import fold
+    from sim_tests.model.efficientvit_networks import network_of
+
+    return fold(network_of())
+
+
+@pytest.fixture(scope="module")
+def calibration(folded):
+    from model.quant.calibration import calibrate
+    from sim_tests.model.quantized import BATCHES
+
+    return calibrate(folded, BATCHES, 16)
