@@ -9,11 +9,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from itertools import product
 from typing import Any, NamedTuple, Protocol
 
 from model.efficientvit.graph import Convolution, EfficientVitGraph
-from model.graph import DeitGraph
+from model.graph import DeitGraph, DeitShape
 from rtl.attention_config import AttentionConfig
 from rtl.config import AcceleratorConfig
 from rtl.efficientvit.config import EfficientVitMachine
@@ -87,27 +88,23 @@ class DeitSpace:
 
     def least_cycles(self, config: AcceleratorConfig, memory_bytes: float) -> float:
         """The array, the attention and the memory each work alone: the longest is what an image takes at least."""
-        parts, hazard = _Parts.of(config), RowUnits(config).timing.hazard
-        array = sum(tile.count * tile.cycles(hazard) for tile in parts.all)
-        weight_bytes = sum(tile.count * tile.words for tile in parts.all) * config.inputs // 8
+        cut = config.inputs, config.tile_words, config.hidden_tile, config.heads_per_tile
+        work = _Work.of(config.shape, config.passes, *cut, RowUnits(config).timing.hazard)
+        weight_bytes = work.weight_words * config.inputs // 8
         stream = max(weight_bytes / (BEAT_BYTES * config.weight_ports), (weight_bytes + self._other_bytes(config.shape)) / memory_bytes)
-        return max(array, stream, self._attending(config, parts, hazard, array))
+        return max(work.array, stream, self._attending(config, work))
 
     @staticmethod
-    def _attending(config: AcceleratorConfig, parts: _Parts, hazard: int, array: float) -> float:
+    def _attending(config: AcceleratorConfig, work: _Work) -> float:
         """Two images: the attention works on one after the other, and idles until the first has keys, and from its own end on, for the last
         block and the heads. One image: the array works beside the attention on later heads' keys, and, while the last pass attends, on the
         other passes (`rtl.program.order`); the rest of the attention is waited for."""
         attention, shape = AttentionConfig.of(config), config.shape
         busy = shape.depth * shape.heads * config.passes * (attention.score_cycles + attention.output_cycles)
         if config.images == 1:
-            later = sum(tile.count * tile.cycles(hazard) for tile in parts.qkv[1:])
             last_pass = busy / config.passes if config.passes > 1 else 0
-            return array + max(0, busy - last_pass - later)
-        before = sum(tile.count * tile.cycles(hazard) for tile in parts.patch) + parts.qkv[0].cycles(hazard)
-        block = sum(tile.count * tile.cycles(hazard) for tile in parts.block) / shape.depth
-        heads = sum(tile.count * tile.cycles(hazard) for tile in parts.head)
-        return busy + heads + (before + block) / config.images
+            return work.array + max(0, busy - last_pass - work.later_keys)
+        return busy + work.heads + (work.first_keys + work.block) / config.images
 
     @staticmethod
     def _other_bytes(shape: Any) -> int:
@@ -162,37 +159,47 @@ class _Tile(NamedTuple):
         return max(self.passes * max(self.words, fill), alone)
 
 
-class _Parts(NamedTuple):
-    """The tiles of an image, as `rtl.program.tiling` cuts a network; those of layers count for all of them."""
+class _Work(NamedTuple):
+    """Of an image, at least, in cycles of the array: all that it does; until the first keys; the keys that come after those of a block's
+    first heads; a block behind its attention; the heads. And the words of all its weights."""
 
-    patch: list[_Tile]
-    qkv: list[_Tile]
-    block: list[_Tile]
-    head: list[_Tile]
-
-    @property
-    def all(self) -> list[_Tile]:
-        return [*self.patch, *self.qkv, *self.block, *self.head]
+    array: float
+    first_keys: float
+    later_keys: float
+    block: float
+    heads: float
+    weight_words: int
 
     @classmethod
-    def of(cls, config: AcceleratorConfig) -> _Parts:
-        shape, passes, wide = config.shape, config.passes, config.tile_words // WIDE_PLANES
-        embed, tile = shape.embed_dim, config.hidden_tile
-        cuts = [
-            (WIDE_PLANES * min(wide, embed - first), min(config.inputs, shape.patch_dim - part))
-            for first, part in product(range(0, embed, wide), range(0, shape.patch_dim, config.inputs))
-        ]
-        statistics = [_Tile(embed, SHORTEST_FILL, passes)] if wide < embed else []
-        groups = [min(config.heads_per_tile, shape.heads - first) for first in range(0, shape.heads, config.heads_per_tile)]
+    @lru_cache(maxsize=1024)
+    def of(
+        cls, shape: DeitShape, passes: int, inputs: int, tile_words: int, hidden_tile: int, heads_per_tile: int, hazard: int
+    ) -> _Work:  # fmt: skip
+        """Of the tiles that `rtl.program.tiling` cuts a network into; those of layers count for all of them."""
+        wide, embed, tile = tile_words // WIDE_PLANES, shape.embed_dim, hidden_tile
+        patch = [
+            _Tile(WIDE_PLANES * min(wide, embed - first), min(inputs, shape.patch_dim - part), passes)
+            for first, part in product(range(0, embed, wide), range(0, shape.patch_dim, inputs))
+        ] + ([_Tile(embed, SHORTEST_FILL, passes)] if wide < embed else [])
+        groups = [min(heads_per_tile, shape.heads - first) for first in range(0, shape.heads, heads_per_tile)]
+        qkv = [_Tile(3 * shape.head_dim * group, embed, passes, shape.depth) for group in groups]
         hidden = shape.depth * (shape.hidden_dim // tile)
-        heads = 1 + shape.distilled
+        block = [_Tile(embed, embed, passes, shape.depth), _Tile(tile, embed, passes, hidden), _Tile(embed, tile, passes, hidden)]
+        heads = [
+            _Tile(WIDE_PLANES * min(wide, shape.classes - first), embed, 1, 1 + shape.distilled, free=True)
+            for first in range(0, shape.classes, wide)
+        ]
+
+        def cycles(tiles: Sequence[_Tile]) -> float:
+            return sum(tile.count * tile.cycles(hazard) for tile in tiles)
+
         return cls(
-            patch=[_Tile(words, activations, passes) for words, activations in cuts] + statistics,
-            qkv=[_Tile(3 * shape.head_dim * group, embed, passes, shape.depth) for group in groups],
-            block=[_Tile(embed, embed, passes, shape.depth), _Tile(tile, embed, passes, hidden), _Tile(embed, tile, passes, hidden)],
-            head=[
-                _Tile(WIDE_PLANES * min(wide, shape.classes - first), embed, 1, heads, free=True) for first in range(0, shape.classes, wide)
-            ],
+            array=cycles(patch + qkv + block + heads),
+            first_keys=cycles(patch) + qkv[0].cycles(hazard),
+            later_keys=cycles(qkv[1:]),
+            block=cycles(block) / shape.depth,
+            heads=cycles(heads),
+            weight_words=sum(tile.count * tile.words for tile in patch + qkv + block + heads),
         )
 
 
