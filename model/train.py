@@ -26,6 +26,7 @@ from model.errors import InputError
 from model.lower import CALIBRATION_IMAGES, lower
 from model.quant.deit import QuantDeiT
 from model.quant.packed import save_quantized
+from model.training.device import DEVICES, device_of
 from model.training.images import BROKEN
 from model.training.loop import Trainer
 from model.training.networks import net_state
@@ -68,13 +69,14 @@ def train(arguments: argparse.Namespace, group: Group) -> str:
         raise InputError(
             f"an EfficientViT trains in one process: its batch statistics would differ in {group.size}; start it without torchrun"
         )
+    device = device_of(arguments.device)
     torch.set_num_threads(arguments.threads)
     torch.set_flush_denormal(True)
     trainer = Trainer(
-        plan=plan, group=group, out=out.with_suffix(".pt"), log=arguments.log or out.with_suffix(".csv"),
+        plan=plan, group=group, device=device, out=out.with_suffix(".pt"), log=arguments.log or out.with_suffix(".csv"),
         save_seconds=arguments.save_seconds, readers=arguments.threads,
     )  # fmt: skip
-    module = trainer.train()
+    module = trainer.train().cpu()
     if group.writes:
         store_result(trainer, module, out)
         return trainer.run.rows[-1]["test_accuracy"]
@@ -106,6 +108,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--teacher-model", help="its name; default: --model")
     made.add_argument("--distill", type=float, default=0.9, help="the teacher's part of the loss")
     made.add_argument("--temperature", type=float, default=2.0, help="what logits are divided by before they are compared")
+    made.add_argument("--device", choices=DEVICES, default="auto", help="default: the GPU, where there is one")
     made.add_argument("--threads", type=int, default=1, help="of arithmetic, and readers of a folder")
     made.add_argument("--save-seconds", type=float, default=60.0, help="the checkpoint is written at least so often, and after every epoch")
     made.add_argument(

@@ -106,8 +106,9 @@ class DeiT(nn.Module):
 
     def normalized(self, images: Tensor) -> Tensor:
         """(batch, size, size, channels) uint8 images as ``forward`` takes them."""
-        mean, std = torch.tensor(self.config.mean), torch.tensor(self.config.std)
-        return (images.float() / 255 - mean).div_(std).permute(0, 3, 1, 2)
+        images = images.float()
+        mean, std = images.new_tensor(self.config.mean), images.new_tensor(self.config.std)
+        return (images / 255 - mean).div_(std).permute(0, 3, 1, 2)
 
     def forward_bytes(self, images: Tensor) -> Tensor:
         """Logits of (batch, size, size, channels) uint8 images."""

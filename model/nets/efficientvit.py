@@ -176,5 +176,6 @@ class EfficientVit(nn.Module):
 
     def forward_bytes(self, images: Tensor) -> Tensor:
         """Logits of (batch, size, size, channels) uint8 images."""
-        mean, std = torch.tensor(self.config.mean), torch.tensor(self.config.std)
-        return self((images.float() / 255 - mean).div_(std).permute(0, 3, 1, 2))
+        images = images.float()
+        mean, std = images.new_tensor(self.config.mean), images.new_tensor(self.config.std)
+        return self((images / 255 - mean).div_(std).permute(0, 3, 1, 2))

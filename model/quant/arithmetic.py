@@ -101,7 +101,7 @@ class PlainArithmetic:
         self, qkv: Tensor, quantizers: tuple[LearnedStep, LearnedStep, LearnedStep], heads: int, target: LearnedStep
     ) -> Tensor:
         out = attention(qkv, quantizers, heads, softmax_as_numerators if self.numerators else softmax)
-        return target.codes(affine(out, quantizers[2].step / target.step, torch.tensor(target.zero)))
+        return target.codes(affine(out, quantizers[2].step / target.step, out.new_tensor(target.zero)))
 
     def gelu_codes(self, y: Tensor, before: LearnedStep, target: LearnedStep) -> Tensor:
         return target.codes(gelu_scaled(before.codes(y), before, target))

@@ -131,8 +131,8 @@ class QuantDeiT(nn.Module):
         """Patch embedding of pixels in [0, 1] with 1 / std folded in: weight (embed_dim, patch_dim), unquantized, and mean (patch_dim,)."""
         conv, config = self.net.patch_embed.proj, self.net.config
         pixels = config.patch_size**2
-        weight = (conv.weight.permute(0, 2, 3, 1) / torch.tensor(config.std)).reshape(config.embed_dim, -1)
-        return weight, torch.tensor(config.mean).repeat(pixels)
+        mean, std = conv.weight.new_tensor(config.mean), conv.weight.new_tensor(config.std)
+        return (conv.weight.permute(0, 2, 3, 1) / std).reshape(config.embed_dim, -1), mean.repeat(pixels)
 
     def embed(self, images: Tensor) -> Tensor:
         """The initial residual."""

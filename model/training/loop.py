@@ -27,12 +27,12 @@ from model.training.teacher import Teacher, loss_of, teacher_of
 _CALIBRATION_IMAGES = 256
 
 
-def accuracy(forward: Callable[[Tensor], Tensor], images: Images) -> float:
-    """Percent of images whose largest logit is the label's."""
+def accuracy(forward: Callable[[Tensor], Tensor], images: Images, device: torch.device) -> float:
+    """Percent of images whose largest logit is the label's. ``device``: of ``forward``."""
     right = total = 0
     with torch.no_grad():
         for part, labels in images.parts():
-            right, total = right + int((forward(part).argmax(-1) == labels).sum()), total + len(labels)
+            right, total = right + int((forward(part.to(device)).argmax(-1).cpu() == labels).sum()), total + len(labels)
     return 100.0 * right / total
 
 
@@ -46,13 +46,14 @@ def optimizer_of(module: nn.Module, learning_rate: float, quantized: bool) -> to
 
 @dataclass(kw_only=True)
 class Trainer:
-    """A run in this process.
+    """A run in this process, on ``device``.
 
     out : the checkpoint, written at least every ``save_seconds`` and after every epoch        log : CSV; the plot goes beside it
     """
 
     plan: Plan
     group: Group
+    device: torch.device
     out: Path
     log: Path
     save_seconds: float
@@ -74,7 +75,7 @@ class Trainer:
         self.run = resume(self.out, plan) or self._begin()
         self.teacher = None
         if self.run.progress is not None:
-            self.teacher = teacher_of(plan, self.train_set, isinstance(self.train_set, MemoryImages))
+            self.teacher = teacher_of(plan, self.train_set, isinstance(self.train_set, MemoryImages), self.device)
         self.seconds = read_seconds(self.log)[: len(self.run.rows)]
         self.began = time.monotonic() - float(next((word for word in reversed(self.seconds) if word), 0))
         self.saved = time.monotonic()
@@ -111,7 +112,7 @@ class Trainer:
         """With the run's weights; calibrated where the stage begins."""
         net = float_net(self.plan.model)
         net.load_state_dict(net_state(self.run.state))
-        module = network_of(stage, self.plan, net)
+        module = network_of(stage, self.plan, net.to(self.device))
         progress = self.run.progress
         if progress is None or self.run.optimizer is not None:
             module.load_state_dict(self.run.state)
@@ -119,7 +120,7 @@ class Trainer:
                 module.share = 1.0
         elif isinstance(module, QuantDeiT):
             with torch.no_grad():
-                module(self.train_set.sample(_CALIBRATION_IMAGES), calibrating=True)
+                module(self.train_set.sample(_CALIBRATION_IMAGES).to(self.device), calibrating=True)
         return module
 
     def _stage(self, stage: str, advance: Callable[[], None]) -> nn.Module:
@@ -160,7 +161,7 @@ class Trainer:
         change = Change.drawn(len(index), self.plan.augment, generator_of(self.plan.seed, stage, "step", step))
         part = self.group.part
         index, change = part(index), Change(shift=torch.stack([part(row) for row in change.shift]), mirrored=part(change.mirrored))
-        images, labels = self.train_set.read(index, change)
+        images, labels = (part.to(self.device) for part in self.train_set.read(index, change))
         answers = self.teacher.logits(images, index) if self.teacher else None
         loss = loss_of(self.plan, module(images), labels, answers)
         optimizer.zero_grad(set_to_none=True)
@@ -178,7 +179,7 @@ class Trainer:
     ) -> None:
         module.eval()
         if self.group.writes:
-            loss, result = progress.loss / self.steps_per_epoch, accuracy(module, self.test_set)
+            loss, result = progress.loss / self.steps_per_epoch, accuracy(module, self.test_set, self.device)
             bits = self.plan.bits if stage == "quantized" else "float"
             values = (stage, progress.epoch + 1, bits, f"{share:.4g}", f"{rate:.3g}", f"{loss:.4f}", f"{result:.2f}")
             self.run.rows.append(dict(zip(FIELDS, map(str, values), strict=False)))

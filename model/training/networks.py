@@ -11,6 +11,7 @@ from torch.func import functional_call
 from model.configs import DeiTConfig, config_of
 from model.nets.deit import DeiT
 from model.nets.efficientvit import EfficientVit
+from model.quant.arithmetic import DIFFERENTIABLE
 from model.quant.deit import QuantDeiT
 from model.quant.fused import Fused
 from model.quant.kernels import kernels_of
@@ -53,7 +54,7 @@ class PartlyBinaryNetwork(nn.Module):
         super().__init__()
         self.net, self.share, self.weight = net, 0.0, BinaryWeight()
         generator = torch.Generator().manual_seed(seed)
-        self.ranks = {name: _ranks(layer.weight.shape, generator) for name, layer in binary_layers(net)}
+        self.ranks = {name: _ranks(layer.weight.shape, generator).to(layer.weight.device) for name, layer in binary_layers(net)}
 
     def mixed(self) -> dict[str, Tensor]:
         """Every layer's weight as it is multiplied, by the parameter's name."""
@@ -73,12 +74,14 @@ def _ranks(shape: torch.Size, generator: torch.Generator) -> Tensor:
 
 
 def network_of(stage: str, plan: Plan, net: DeiT | EfficientVit) -> RealNetwork | PartlyBinaryNetwork | QuantDeiT:
-    """The module that trains ``net`` in this stage; a quantized one is not calibrated yet."""
+    """The module that trains ``net`` in this stage, where ``net`` is; a quantized one is not calibrated yet."""
     if isinstance(net, EfficientVit) or stage == "real":
         return RealNetwork(net)
     if stage == "binary":
         return PartlyBinaryNetwork(net, plan.seed)
-    return QuantDeiT(net, plan.bits, Fused(kernels_of(net.config)))
+    device = net.cls_token.device
+    arithmetic = Fused(kernels_of(net.config)) if device.type == "cpu" else DIFFERENTIABLE
+    return QuantDeiT(net, plan.bits, arithmetic).to(device)
 
 
 def net_state(state: dict[str, Tensor]) -> dict[str, Tensor]:

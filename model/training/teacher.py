@@ -27,14 +27,17 @@ LABEL_SMOOTHING = 0.05
 
 @dataclass(frozen=True, kw_only=True)
 class Teacher:
-    """``answers``: logits of every training image, or None where each batch differs by augmentation."""
+    """``network`` and what it answers are on the run's device.
+
+    answers : logits of every training image, or None where each batch differs by augmentation
+    """
 
     network: DeiT | EfficientVit
     answers: Tensor | None
 
     def logits(self, images: Tensor, index: Tensor) -> Tensor:
         if self.answers is not None:
-            return self.answers[index]
+            return self.answers[index.to(self.answers.device)]
         with torch.no_grad():
             return self.network.forward_bytes(images)
 
@@ -54,24 +57,24 @@ def _kept(plan: Plan, path: Path) -> Path:
     return cache / "teachers" / f"{hashlib.sha256(' '.join(words).encode()).hexdigest()[:16]}.npy"
 
 
-def _answers(network: DeiT | EfficientVit, images: Images, kept: Path) -> Tensor:
+def _answers(network: DeiT | EfficientVit, images: Images, kept: Path, device: torch.device) -> Tensor:
     if kept.exists():
-        return torch.from_numpy(np.load(kept, allow_pickle=False))
+        return torch.from_numpy(np.load(kept, allow_pickle=False)).to(device)
     with torch.no_grad():
-        answers = torch.cat([network.forward_bytes(part) for part, _ in images.parts()])
+        answers = torch.cat([network.forward_bytes(part.to(device)) for part, _ in images.parts()])
     buffer = io.BytesIO()
-    np.save(buffer, answers.numpy())
+    np.save(buffer, answers.cpu().numpy())
     write_aside(kept, buffer.getvalue())
     return answers
 
 
-def teacher_of(plan: Plan, images: Images, in_memory: bool) -> Teacher | None:
+def teacher_of(plan: Plan, images: Images, in_memory: bool, device: torch.device) -> Teacher | None:
     """``in_memory``: the images are the same in every epoch but for augmentation, and none is left out."""
     if plan.teacher is None:
         return None
     path = Path(plan.teacher)
-    network = _network(plan, path)
-    answers = _answers(network, images, _kept(plan, path)) if in_memory and plan.augment == 0 else None
+    network = _network(plan, path).to(device)
+    answers = _answers(network, images, _kept(plan, path), device) if in_memory and plan.augment == 0 else None
     return Teacher(network=network, answers=answers)
 
 

@@ -86,7 +86,7 @@ def lines(told: Mapping[str, Any], board: Any) -> list[str]:
         f"predicted: {found['cycles_per_image']:,.0f} cycles per image in programs of {found['images']}, {found['fps']:,.1f} frames per "
         f"second, {found['ddr_gbps']:.1f} GB/s",
         f"predicted: {costs}",
-        f"the limit, at {told['limit']['bits']} bit: {told['limit_fps']:,.1f} frames per second",
+        f"the limit, at {_bits(told['limit']['bits'])}: {told['limit_fps']:,.1f} frames per second",
         told["source"],
     ]
 
@@ -97,6 +97,10 @@ def too_fast(told: Mapping[str, Any]) -> str:
     if told["limit"] is None:
         return f"{asked}: no machine for it fits the board at any precision; use a larger board or a smaller network"
     return (
-        f"{asked}: the limit is {told['limit_fps']:,.1f}, at {told['limit']['bits']} bits, and plans keep {told['margin']:.0%} off it; "
+        f"{asked}: the limit is {told['limit_fps']:,.1f}, at {_bits(told['limit']['bits'])}, and plans keep {told['margin']:.0%} off it; "
         "ask for less, or use a faster clock, a larger board or a smaller network"
     )
+
+
+def _bits(count: int) -> str:
+    return "1 bit" if count == 1 else f"{count} bits"

@@ -171,7 +171,8 @@ def test_an_efficientvit_in_float(tmp_path, capsys):
     assert load_file(network)["stem.in_conv.norm.num_batches_tracked"] == 4
     test_set = images_of("random", "test", efficientvit_config_of("efficientvit_micro"), 0, "refuse", 1)
     last = float(log_of(tmp_path / "f.csv")[-1]["test_accuracy"])
-    assert accuracy(float_network("efficientvit_micro", str(network)).forward_bytes, test_set) == pytest.approx(last, abs=0.01)
+    forward = float_network("efficientvit_micro", str(network)).forward_bytes
+    assert accuracy(forward, test_set, torch.device("cpu")) == pytest.approx(last, abs=0.01)
     refused(capsys, "an EfficientViT has the first stage alone: ", "--model", "efficientvit_micro", "--out", out)
     refused(capsys, "a quantized run must not be stored as .safetensors: ", "--out", network)
 
