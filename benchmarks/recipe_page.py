@@ -25,8 +25,8 @@ Written by `python -m benchmarks.recipe --table` from `benchmarks/results/recipe
 Which weights are binary: each tensor has an order of its weights, drawn from the seed; the first p of them are, so the binary set only
 grows. Gradients pass signs straight through where the weight is within 1. Each stage has a warm-up, a cosine to zero and a fresh AdamW;
 only the real stage decays weights. Patch embedding and head have 8-bit weights in the last stage. `--teacher FILE` learns a float
-network's softened answers beside the labels (`--distill` of the loss, `--temperature`); without augmentation its answers are computed
-once and kept in `.cache/teachers`.
+network's softened answers beside the labels (`--distill` of the loss, `--temperature`); of a set in memory they are computed
+once and kept in `.cache/teachers`: of every image as it is and, with `--mirror`, mirrored; shifts (`--shift`) are not shown to the teacher.
 
 A stage depends on nothing but the weights it begins with, the options and the seed: `--start` after a run of the first two stages gives
 the bits of one run of all three.

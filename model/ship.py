@@ -20,7 +20,7 @@ from model import quantize, train, zoo
 EPOCHS, RATE = (4, 8, 12), "2e-3"
 DEITS, BITS = ("deit_micro", "deit_micro_wide"), (8, 6, 4)
 EFFICIENTVIT = "efficientvit_micro"
-EFFICIENTVIT_RUN = ("--epochs", "10", "0", "0", "--learning-rate", "3e-3", "3e-3", "3e-3", "--augment", "1", "--threads", "2")
+EFFICIENTVIT_RUN = ("--epochs", "10", "0", "0", "--learning-rate", "3e-3", "3e-3", "3e-3", "--mirror", "--shift", "1", "--threads", "2")
 TEACHER = ("--teacher", "model/checkpoints/efficientvit_micro.safetensors", "--teacher-model", EFFICIENTVIT)
 #: Iterations for each block: half a minute that takes the logits' noise down by 10 dB.
 RECONSTRUCTION = 100

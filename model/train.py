@@ -41,9 +41,9 @@ def plan_of(arguments: argparse.Namespace) -> Plan:
     """What the options ask for. Raises InputError for values out of range."""
     return Plan(
         model=arguments.model, bits=arguments.bits, seed=arguments.seed, source=arguments.source, epochs=tuple(arguments.epochs),
-        learning_rates=tuple(arguments.learning_rate), batch=arguments.batch, augment=arguments.augment, start=arguments.start,
-        teacher=arguments.teacher, teacher_model=arguments.teacher_model, distill=arguments.distill, temperature=arguments.temperature,
-        broken=arguments.broken,
+        learning_rates=tuple(arguments.learning_rate), batch=arguments.batch, mirror=arguments.mirror, shift=arguments.shift,
+        start=arguments.start, teacher=arguments.teacher, teacher_model=arguments.teacher_model, distill=arguments.distill,
+        temperature=arguments.temperature, broken=arguments.broken,
     )  # fmt: skip
 
 
@@ -103,7 +103,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--broken", choices=BROKEN, default="refuse", help="what to do with pictures of a folder that cannot be read")
     made.add_argument("--batch", type=int, default=128)
     made.add_argument("--seed", type=int, default=0)
-    made.add_argument("--augment", type=int, default=0, help="mirror at random and shift by up to this many pixels; 0: neither")
+    made.add_argument("--mirror", action="store_true", help="every other image, drawn anew in every epoch")
+    made.add_argument("--shift", type=int, default=0, help="images by up to so many pixels, drawn anew in every epoch")
     made.add_argument("--teacher", help="float network (.safetensors, .pth) whose answers are learned beside the labels")
     made.add_argument("--teacher-model", help="its name; default: --model")
     made.add_argument("--distill", type=float, default=0.9, help="the teacher's part of the loss")

@@ -38,25 +38,29 @@ class Change:
     mirrored: Tensor
 
     @classmethod
-    def drawn(cls, count: int, most: int, generator: torch.Generator) -> Change:
-        """Shifts by up to ``most`` pixels; 0 leaves the images as they are."""
-        if most == 0:
-            return cls.none(count)
+    def drawn(cls, count: int, most: int, mirror: bool, generator: torch.Generator) -> Change:
+        """Shifts by up to ``most`` pixels; with ``mirror``, every other image is mirrored."""
         shift = torch.randint(0, 2 * most + 1, (2, count), generator=generator)
-        return cls(shift=shift, mirrored=torch.rand(count, generator=generator) < 0.5)
+        return cls(shift=shift, mirrored=(torch.rand(count, generator=generator) < 0.5) & mirror)
 
     @classmethod
     def none(cls, count: int, border: int = 0) -> Change:
         return cls(shift=torch.full((2, count), border), mirrored=torch.zeros(count, dtype=torch.bool))
 
     def on(self, bordered: Tensor, size: int, index: Tensor) -> Tensor:
-        """Images ``index`` of (count, side, side, channels), cut to ``size`` in one gather."""
+        """Images ``index`` of (count, side, side, channels), cut to ``size``, then mirrored."""
         if bordered.shape[1] == size:
-            return bordered[index]
-        span = torch.arange(size)
-        rows, columns = self.shift[0, :, None] + span, self.shift[1, :, None] + span
-        columns = torch.where(self.mirrored[:, None], columns.flip(1), columns)
-        return bordered[index[:, None, None], rows[:, :, None], columns[:, None, :]]
+            images = bordered[index]
+        else:
+            span = torch.arange(size)
+            rows, columns = self.shift[0, :, None] + span, self.shift[1, :, None] + span
+            images = bordered[index[:, None, None], rows[:, :, None], columns[:, None, :]]
+        return torch.where(self.mirrored[:, None, None, None], mirrored(images), images) if self.mirrored.any() else images
+
+
+def mirrored(images: Tensor) -> Tensor:
+    """(n, size, size, channels), left and right exchanged."""
+    return images.flip(2)
 
 
 class Images(Protocol):

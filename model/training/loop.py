@@ -67,7 +67,7 @@ class Trainer:
         plan, shape = self.plan, config_of(self.plan.model)
         self.train_set, self.test_set = (
             images_of(plan.source, split, shape, border, plan.broken, self.readers)
-            for split, border in (("train", plan.augment), ("test", 0))
+            for split, border in (("train", plan.shift), ("test", 0))
         )
         if plan.batch > len(self.train_set.labels):
             rule = "a batch must not be larger than the training set"
@@ -158,11 +158,11 @@ class Trainer:
 
     def _update(self, stage: str, module: nn.Module, optimizer: torch.optim.Optimizer, index: Tensor, step: int) -> float:
         """One step; returns the loss of the whole batch. Raises InputError where it is not finite."""
-        change = Change.drawn(len(index), self.plan.augment, generator_of(self.plan.seed, stage, "step", step))
+        change = Change.drawn(len(index), self.plan.shift, self.plan.mirror, generator_of(self.plan.seed, stage, "step", step))
         part = self.group.part
         index, change = part(index), Change(shift=torch.stack([part(row) for row in change.shift]), mirrored=part(change.mirrored))
         images, labels = (part.to(self.device) for part in self.train_set.read(index, change))
-        answers = self.teacher.logits(images, index) if self.teacher else None
+        answers = self.teacher.logits(images, index, change.mirrored) if self.teacher else None
         loss = loss_of(self.plan, module(images), labels, answers)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

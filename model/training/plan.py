@@ -20,7 +20,7 @@ class Plan:
 
     bits : of activations in the last stage
     epochs, learning_rates : of each of STAGES; a stage of no epochs is left out
-    augment : mirror at random and shift by up to this many pixels; 0: neither
+    mirror : every other image, drawn anew in every epoch        shift : by up to so many pixels, drawn likewise
     start : training checkpoint that the weights come from
     teacher, teacher_model : float network whose answers are learned beside the labels
     distill, temperature : the teacher's part of the loss, and what both answers are divided by before they are compared
@@ -34,7 +34,8 @@ class Plan:
     epochs: tuple[int, int, int]
     learning_rates: tuple[float, float, float]
     batch: int = 128
-    augment: int = 0
+    mirror: bool = False
+    shift: int = 0
     start: str | None = None
     teacher: str | None = None
     teacher_model: str | None = None
@@ -52,7 +53,7 @@ class Plan:
             raise InputError(
                 f"epochs must be whole numbers, not all 0: {self.epochs} is not; give one number for each of {', '.join(STAGES)}"
             )
-        for name, value, least in (("batch", self.batch, 1), ("augment", self.augment, 0), ("seed", self.seed, 0)):
+        for name, value, least in (("batch", self.batch, 1), ("shift", self.shift, 0), ("seed", self.seed, 0)):
             if value < least:
                 raise InputError(f"{name} must be at least {least}: {value} is not; use {least} or more")
         for name, value in (*(("learning-rate", rate) for rate in self.learning_rates), ("temperature", self.temperature)):

@@ -16,14 +16,15 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from model import lower, train, zoo
-from model.configs import efficientvit_config_of
+from model.configs import deit_config_of, efficientvit_config_of
 from model.errors import InputError
 from model.interpreter import logits_of
 from model.nets.pretrained import float_network
 from model.quant.packed import load_quantized
-from model.training.images import images_of
+from model.training.images import Change, images_of
 from model.training.loop import accuracy
 from model.training.plan import Plan
+from model.training.teacher import teacher_of
 
 ROOT = Path(__file__).resolve().parents[2]
 RANDOM = ("--source", "random", "--batch", "64")
@@ -48,7 +49,7 @@ def refused(capsys, message: str, *options: object) -> None:
 def test_three_stages_to_a_graph(tmp_path, capsys):
     """The integer graph is the trained network's, and what a stage leaves is where the next begins."""
     out = tmp_path / "r.pt"
-    assert run("--bits", 8, "--epochs", 1, 2, 1, "--augment", 1, "--out", out) == 0
+    assert run("--bits", 8, "--epochs", 1, 2, 1, "--mirror", "--shift", 1, "--out", out) == 0
     assert capsys.readouterr().out.startswith("test accuracy ")
     rows = log_of(tmp_path / "r.csv")
     assert [(row["stage"], row["epoch"], row["bits"]) for row in rows] == [
@@ -85,7 +86,7 @@ def environment(**more: str) -> dict[str, str]:
 
 def test_killed_in_mid_epoch(tmp_path, monkeypatch):
     """SIGKILL while a checkpoint of the second epoch stands, then the same command: the same bytes as without."""
-    options = ("--batch", 128, "--bits", 2, "--epochs", 1, 0, 2, "--augment", 1, "--save-seconds", 0, "--out", "r.pt")
+    options = ("--batch", 128, "--bits", 2, "--epochs", 1, 0, 2, "--mirror", "--shift", 1, "--save-seconds", 0, "--out", "r.pt")
     folders = [tmp_path / name for name in ("killed", "whole")]
     for folder in folders:
         folder.mkdir()
@@ -137,6 +138,22 @@ def test_a_teacher_is_learned(tmp_path, monkeypatch):
     assert losses[-1] < 0.8 * losses[0] and len(list((tmp_path / "cache" / "teachers").iterdir())) == 1
     assert run(*options, "--out", tmp_path / "b.pt") == 0
     assert log_of(tmp_path / "a.csv") == log_of(tmp_path / "b.csv")
+
+
+def test_a_mirrored_image_has_the_teachers_answer_to_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("POPVIT_CACHE", str(tmp_path / "cache"))
+    path = str(zoo.CHECKPOINTS / "efficientvit_micro.safetensors")
+    plan = Plan(
+        epochs=(0, 0, 1), learning_rates=(1e-3,) * 3, source="random", mirror=True, teacher=path, teacher_model="efficientvit_micro"
+    )
+    images = images_of("random", "train", deit_config_of("deit_micro"), 0, "refuse", 1)
+    for _ in range(2):  # computed, then kept
+        teacher = teacher_of(plan, images, in_memory=True, device=torch.device("cpu"))
+        index, flags = torch.tensor([3, 1, 2, 5]), torch.tensor([True, False, False, True])
+        batch, _ = images.read(index, Change(shift=torch.zeros(2, 4, dtype=torch.long), mirrored=flags))
+        assert teacher is not None
+        with torch.no_grad():
+            torch.testing.assert_close(teacher.logits(batch, index, flags), teacher.network.forward_bytes(batch))
 
 
 @pytest.mark.slow

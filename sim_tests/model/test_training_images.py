@@ -31,19 +31,40 @@ def opened(root, split="train", border=0, broken="refuse"):
     return images_of(str(root), split, SHAPE, border, broken, 2)
 
 
-def test_augmentation_shifts_and_mirrors():
+@pytest.mark.parametrize(
+    ("shift", "mirror", "rows", "columns"),
+    [
+        (1, True, (1, 2, 3), (0, 1, 2, 3, 4)),  # the pixel is at column 1, or 3
+        (1, False, (1, 2, 3), (0, 1, 2)),
+        (0, True, (2,), (1, 3)),
+        (0, False, (2,), (1,)),
+    ],
+)
+def test_images_are_shifted_and_mirrored_as_asked(shift, mirror, rows, columns):
     image = np.zeros((1, 5, 5, 1), np.uint8)
     image[0, 2, 1] = 9
-    images = MemoryImages(image, np.array([4]), 1)
-    batch, labels = images.read(torch.zeros(200, dtype=torch.long), Change.drawn(200, 1, generator_of(0)))
+    images = MemoryImages(image, np.array([4]), shift)
+    batch, labels = images.read(torch.zeros(200, dtype=torch.long), Change.drawn(200, shift, mirror, generator_of(0)))
     found = {tuple(place) for place in batch[..., 0].nonzero()[:, 1:].tolist()}
-    assert found == {(y, x) for y in (1, 2, 3) for x in (0, 1, 2, 3, 4)}
+    assert found == {(y, x) for y in rows for x in columns}
     assert batch.shape == (200, 5, 5, 1) and set(labels.tolist()) == {4}
     np.testing.assert_array_equal(next(images.parts())[0].numpy(), image)
 
 
+def test_each_image_is_changed_as_drawn_for_it():
+    images = MemoryImages(np.arange(12 * 9, dtype=np.uint8).reshape(12, 3, 3, 1), np.arange(12), 0)
+    change = Change.drawn(12, 0, True, generator_of(1))
+    batch, _ = images.read(torch.arange(12), change)
+    assert change.mirrored.any() and not change.mirrored.all()
+    for number, mirrored in enumerate(change.mirrored.tolist()):
+        plain = images.bordered[number].numpy()
+        np.testing.assert_array_equal(batch[number].numpy(), plain[:, ::-1] if mirrored else plain)
+
+
 def test_draws_depend_on_their_words_alone():
-    first, again, other = (Change.drawn(50, 2, generator_of(*words)).shift for words in ((1, "real", 3), (1, "real", 3), (1, "real", 4)))
+    first, again, other = (
+        Change.drawn(50, 2, True, generator_of(*words)).shift for words in ((1, "real", 3), (1, "real", 3), (1, "real", 4))
+    )
     assert torch.equal(first, again) and not torch.equal(first, other)
 
 
