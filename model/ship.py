@@ -1,5 +1,5 @@
-"""Makes every shipped network again. The DeiTs: VAQF's stages, the last one once for each number of bits. efficientvit_micro: trained in
-float, then quantized to W8A8 without training.
+"""Makes every shipped network again. deit_micro: quantized from the first step, mirrored images; fewer bits go on from W1A8's weights.
+efficientvit_micro: trained in float, then quantized to W8A8 without training.
 
 Hours on one core; a run that was killed goes on where it stood:
 
@@ -16,9 +16,10 @@ from pathlib import Path
 
 from model import quantize, train, zoo
 
-#: Epochs of each stage, and the largest learning rate of each.
-EPOCHS, RATE = (4, 8, 12), "2e-3"
-DEITS, BITS = ("deit_micro", "deit_micro_wide"), (8, 6, 4)
+DEIT = "deit_micro"
+#: Of W1A8, and of fewer bits after it: epochs, all in the last stage of training, and the largest learning rate.
+FIRST, FURTHER = (48, "3e-3"), (12, "1e-3")
+BITS = (8, 6, 4)
 EFFICIENTVIT = "efficientvit_micro"
 EFFICIENTVIT_RUN = ("--epochs", "10", "0", "0", "--learning-rate", "3e-3", "3e-3", "3e-3", "--mirror", "--shift", "1", "--threads", "2")
 TEACHER = ("--teacher", "model/checkpoints/efficientvit_micro.safetensors", "--teacher-model", EFFICIENTVIT)
@@ -26,24 +27,22 @@ TEACHER = ("--teacher", "model/checkpoints/efficientvit_micro.safetensors", "--t
 RECONSTRUCTION = 100
 
 
-def deit_options(model: str, seed: int, bits: int, epochs: Sequence[int], out: Path, start: Path | None = None) -> list[str]:
-    """One run of the DeiTs' recipe, for ``python -m model.train`` in the root of the repository."""
+def deit_options(model: str, seed: int, bits: int, epochs: Sequence[int], rate: str, out: Path, start: Path | None = None) -> list[str]:
+    """Of a DeiT with the teacher that all have here, for ``python -m model.train`` in the root of the repository."""
     return [
-        *("--model", model, "--bits", str(bits), "--seed", str(seed), "--epochs", *map(str, epochs), "--learning-rate", RATE, RATE, RATE),
+        *("--model", model, "--bits", str(bits), "--seed", str(seed), "--epochs", *map(str, epochs), "--learning-rate", rate, rate, rate),
         *TEACHER, *(("--start", str(start)) if start else ()), *("--out", str(out)),
     ]  # fmt: skip
 
 
-def ship_deit(model: str, folder: Path, out: Path) -> int:
+def ship_deit(folder: Path, out: Path) -> int:
     """Exit status of what failed first, else 0."""
-    first = folder / f"{model}_w1.pt"
-    code = train.main(deit_options(model, 0, BITS[0], (*EPOCHS[:2], 0), first))
-    if code:
-        return code
-    shutil.copyfile(first.with_suffix(".csv"), (out / first.name).with_suffix(".csv"))
+    first = folder / f"{DEIT}_w1a{BITS[0]}.pt"
     for bits in BITS:
-        trained = folder / f"{model}_w1a{bits}.pt"
-        code = train.main(deit_options(model, 0, bits, (0, 0, EPOCHS[2]), trained, first))
+        trained = folder / f"{DEIT}_w1a{bits}.pt"
+        epochs, rate = FIRST if trained == first else FURTHER
+        start = None if trained == first else first
+        code = train.main(["--mirror", *deit_options(DEIT, 0, bits, (0, 0, epochs), rate, trained, start)])
         if code:
             return code
         for suffix in (".npz", ".quant.npz", ".csv"):
@@ -72,15 +71,12 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m model.ship", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path(".cache") / "models", help="checkpoints of training and logs go here")
     parser.add_argument("--out", type=Path, default=zoo.CHECKPOINTS, help="what ships goes here; default: where it is shipped")
-    parser.add_argument("--only", choices=(*DEITS, EFFICIENTVIT), help="this network alone")
+    parser.add_argument("--only", choices=(EFFICIENTVIT, DEIT), help="this network alone")
     arguments = parser.parse_args(argv)
     for folder in (arguments.folder, arguments.out):
         folder.mkdir(parents=True, exist_ok=True)
-    for name in (EFFICIENTVIT, *DEITS) if arguments.only is None else (arguments.only,):
-        code = (
-            ship_efficientvit(arguments.folder, arguments.out) if name == EFFICIENTVIT else ship_deit(name, arguments.folder, arguments.out)
-        )
-        if code:
+    for name, ship in ((EFFICIENTVIT, ship_efficientvit), (DEIT, ship_deit)):  # the first one teaches
+        if arguments.only in (None, name) and (code := ship(arguments.folder, arguments.out)):
             return code
     return 0
 

@@ -76,4 +76,4 @@ def test_the_page_counts_seeds_and_says_what_is_missing():
 
 
 def test_the_committed_page_is_that_of_the_results():
-    assert recipe.PAGE.read_text(encoding="utf-8") == recipe_page.page(recipe.results(), ship.DEITS, len(recipe.SEEDS), ship.EPOCHS)
+    assert recipe.PAGE.read_text(encoding="utf-8") == recipe_page.page(recipe.results(), recipe.MODELS, len(recipe.SEEDS), recipe.EPOCHS)
