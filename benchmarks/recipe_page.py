@@ -37,8 +37,8 @@ the bits of one run of all three.
   command continues, and ends with the same bytes in checkpoint, graph and log, seconds apart. A finished run trains nothing again.
 * **Many processes**: `torchrun --nproc-per-node 2 -m model.train ...`; each takes its part of every batch, gradients are averaged over
   gloo. Equal to one process up to the order of float sums.
-* **On a GPU**: `--device`, by default the GPU where there is one: plain torch instead of the CPU's kernels, sums in a fixed order. No GPU has
-  run it yet; tests see on torch's meta device that nothing is left on the CPU.
+* **On a GPU**: `--device`, by default the GPU where there is one: plain torch instead of the CPU's kernels, sums in a fixed order. No GPU
+  has run it yet; tests see on torch's meta device that nothing is left on the CPU.
 * **Data**: `fashion-mnist`, or `--source FOLDER` with `train/CLASS/*.jpg` and `val/CLASS/*.jpg` (png too): resized, cropped, read while
   training. Classes are numbered by sorted name. A broken picture ends the run with its name (exit 2), or with `--broken skip` is named,
   counted and replaced by the next.
