@@ -58,7 +58,7 @@ class Run:
     def options(self) -> list[str]:
         """Of ``python -m model.train``."""
         start = RUNS / f"{self.model}_{self.after}_{self.seed}.pt" if self.after else None
-        return ship.deit_options(self.model, self.seed, self.bits, self.epochs, RATE, self.checkpoint, start)
+        return [*ship.deit_options(self.model, self.seed, self.bits, self.epochs, RATE, self.checkpoint, start), "--test-every", "4"]
 
 
 PREFIX, SCRATCH, FLOAT = "prefix", "scratch_w1a8", "float"

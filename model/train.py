@@ -61,6 +61,8 @@ def store_result(trainer: Trainer, module: nn.Module, out: Path) -> None:
 def train(arguments: argparse.Namespace, group: Group) -> str:
     """Runs the plan; returns the last test accuracy in percent as the log has it."""
     plan, out = plan_of(arguments), Path(arguments.out)
+    if arguments.test_every < 1:
+        raise InputError(f"--test-every must be at least 1: {arguments.test_every} is not; use 1 to test after every epoch")
     if out.suffix not in (".pt", FLOAT_SUFFIX):
         raise InputError(f"--out must end in .pt or {FLOAT_SUFFIX}: {out} does not; name it so")
     if plan.result_bits() != "float" and out.suffix == FLOAT_SUFFIX:
@@ -74,7 +76,7 @@ def train(arguments: argparse.Namespace, group: Group) -> str:
     torch.set_flush_denormal(True)
     trainer = Trainer(
         plan=plan, group=group, device=device, out=out.with_suffix(".pt"), log=arguments.log or out.with_suffix(".csv"),
-        save_seconds=arguments.save_seconds, readers=arguments.threads,
+        save_seconds=arguments.save_seconds, test_every=arguments.test_every, readers=arguments.threads,
     )  # fmt: skip
     module = trainer.train().cpu()
     if group.writes:
@@ -112,6 +114,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--device", choices=DEVICES, default="auto", help="default: the GPU, where there is one")
     made.add_argument("--threads", type=int, default=1, help="of arithmetic, and readers of a folder")
     made.add_argument("--save-seconds", type=float, default=60.0, help="the checkpoint is written at least so often, and after every epoch")
+    made.add_argument(
+        "--test-every", type=int, default=1, help="epochs from one look at the test images to the next; a stage's last one has one"
+    )
     made.add_argument(
         "--out", default="checkpoint.pt",
         help="checkpoint (.pt), written while training too; or, where it ends in .safetensors, a float network's tensors when all is done",

@@ -49,6 +49,7 @@ class Trainer:
     """A run in this process, on ``device``.
 
     out : the checkpoint, written at least every ``save_seconds`` and after every epoch        log : CSV; the plot goes beside it
+    test_every : so many epochs of a stage, and after its last one, the test images are classified
     """
 
     plan: Plan
@@ -57,6 +58,7 @@ class Trainer:
     out: Path
     log: Path
     save_seconds: float
+    test_every: int
     readers: int
     run: Run = field(init=False)
     train_set: Images = field(init=False)
@@ -178,15 +180,17 @@ class Trainer:
         self, stage: str, module: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress, share: float, rate: float
     ) -> None:
         module.eval()
+        number = progress.epoch + 1
+        ended = number == self.plan.epochs_of(stage)
         if self.group.writes:
-            loss, result = progress.loss / self.steps_per_epoch, accuracy(module, self.test_set, self.device)
+            tested = ended or number % self.test_every == 0
+            result = f"{accuracy(module, self.test_set, self.device):.2f}" if tested else ""
             bits = self.plan.bits if stage == "quantized" else "float"
-            values = (stage, progress.epoch + 1, bits, f"{share:.4g}", f"{rate:.3g}", f"{loss:.4f}", f"{result:.2f}")
+            values = (stage, number, bits, f"{share:.4g}", f"{rate:.3g}", f"{progress.loss / self.steps_per_epoch:.4f}", result)
             self.run.rows.append(dict(zip(FIELDS, map(str, values), strict=False)))
             self.seconds.append(f"{time.monotonic() - self.began:.0f}")
             write_log(self.log, self.run.rows, self.seconds)
-        progress.epoch, progress.step, progress.loss = progress.epoch + 1, 0, 0.0
-        ended = progress.epoch == self.plan.epochs_of(stage)
+        progress.epoch, progress.step, progress.loss = number, 0, 0.0
         if ended:
             last = progress.stage + 1 == len(self.plan.stages())
             self.run.progress = None if last else Progress(stage=progress.stage + 1)

@@ -40,9 +40,9 @@ def plot(name: str, rows: Sequence[Row]) -> str:
     figure = Figure(figsize=(8, 6), layout="constrained")
     accuracy, loss = figure.subplots(2, sharex=True)
     for axes, field, title in ((accuracy, "test_accuracy", "test accuracy (%)"), (loss, "loss", "training loss")):
-        values = [float(row[field]) for row in rows]
-        axes.plot(range(1, len(rows) + 1), values, marker=".")
-        axes.set(ylabel=f"{title}, last {values[-1]:.4g}")
+        known = [(number, float(row[field])) for number, row in enumerate(rows, 1) if row[field]]
+        axes.plot(*zip(*known, strict=True), marker=".")
+        axes.set(ylabel=f"{title}, last {known[-1][1]:.4g}" if known else title)
         axes.grid(alpha=0.3)
         for number, row in enumerate(rows):
             if number == 0 or row["stage"] != rows[number - 1]["stage"]:

@@ -49,13 +49,14 @@ def refused(capsys, message: str, *options: object) -> None:
 def test_three_stages_to_a_graph(tmp_path, capsys):
     """The integer graph is the trained network's, and what a stage leaves is where the next begins."""
     out = tmp_path / "r.pt"
-    assert run("--bits", 8, "--epochs", 1, 2, 1, "--mirror", "--shift", 1, "--out", out) == 0
+    assert run("--bits", 8, "--epochs", 1, 2, 1, "--mirror", "--shift", 1, "--test-every", 2, "--out", out) == 0
     assert capsys.readouterr().out.startswith("test accuracy ")
     rows = log_of(tmp_path / "r.csv")
     assert [(row["stage"], row["epoch"], row["bits"]) for row in rows] == [
         ("real", "1", "float"), ("binary", "1", "float"), ("binary", "2", "float"), ("quantized", "1", "8"),
     ]  # fmt: skip
     assert [float(row["binary_share"]) for row in rows] == [0, 0.5, 1, 1] and all(float(row["loss"]) < 4 for row in rows)
+    assert [bool(row["test_accuracy"]) for row in rows] == [True, False, True, True]  # each stage's last
     graph = zoo.load_graph("deit_micro", 8, str(tmp_path / "r.npz"))
     images = next(images_of("random", "test", graph.shape, 0, "refuse", 1).parts())[0]
     with torch.no_grad():
@@ -225,6 +226,7 @@ def test_a_folder_of_pictures(tmp_path, capsys):
         ("model must be one of deit_micro", ("--model", "deit_mini")),
         (r"--out must end in .pt or .safetensors: .*\.npz does not", ("--out", "x.npz")),
         ("a teacher must take the student's images", ("--teacher", "t.safetensors", "--teacher-model", "deit_tiny")),
+        ("--test-every must be at least 1: 0 is not", ("--test-every", 0)),
         ("a checkpoint must exist: t.safetensors does not", ("--teacher", "t.safetensors")),
         ("a training checkpoint must come from model.train: nothing.pt does not", ("--start", "nothing.pt")),
         ("the loss must stay finite: it is nan in step 1 of the real stage", ("--learning-rate", 1e30, 1, 1)),
