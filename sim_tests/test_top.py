@@ -134,7 +134,7 @@ def test_a_rate_that_a_slow_memory_cannot_feed_has_no_machine(tmp_path: Path) ->
     assert done.returncode == 1 and done.stdout == ""
     last = done.stderr.strip().splitlines()[-1]
     assert re.search(
-        r"^popvit: --fps 20000 must be within reach of deit_micro on zcu102 at 250 MHz: the limit is [0-9,.]+, at 1 bits", last
+        r"^popvit: --fps 20000 must be within reach of deit_micro on zcu102 at 250 MHz: the limit is [0-9,.]+, at 1 bit,", last
     ), last
     assert not list(tmp_path.rglob("*"))
 

@@ -48,7 +48,8 @@ class Array:
         waits = self.queues.waits(instruction)
         last = max(waits, key=lambda counter: waits[counter], default=None)
         waited = max(0.0, offered - self.end)
-        state = TraceState.DRAIN if last is None or waits[last] < offered else WAIT_STATES[Counter(last)]
+        known = last is not None and waits[last] >= offered
+        state = WAIT_STATES.get(Counter(last), TraceState.DRAIN) if known else TraceState.DRAIN
         self.account[state.name.lower()] += round(waited)
         self.account["align"] += round(begin - self.end) - round(waited)
 

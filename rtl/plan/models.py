@@ -16,6 +16,8 @@ from rtl.plan.cycles import Prediction
 
 #: Images of an EfficientViT's programs from which a longer one follows: one pair, and two.
 _SHORT, _LONG = 2, 4
+#: Instructions of the longer one up to which the whole program is predicted: that is little work, and small networks wait for their heads.
+_FEW = 4000
 #: Of the network whose program is predicted.
 _BITS = 8
 
@@ -29,11 +31,13 @@ class PredictedModels:
     _programs: dict[tuple[Any, int], Prediction] = field(default_factory=dict)
 
     def program(self, config: Config) -> Prediction:
-        """Of as many images as `simulate` puts into a program. An EfficientViT's pairs follow each other at one distance, so that
+        """Of as many images as `simulate` puts into a program. A large EfficientViT's pairs follow each other at one distance, so that
         programs of one and of two pairs tell what more of them take."""
         if isinstance(config, AcceleratorConfig):
             return self._predicted(config, IMAGES_PER_RUN)
         short, long = self._predicted(config, _SHORT), self._predicted(config, _LONG)
+        if long.instructions <= _FEW:
+            return self._predicted(config, IMAGES_PER_RUN)
         more = (IMAGES_PER_RUN - _LONG) / (_LONG - _SHORT)
 
         def longer(one: float, two: float) -> int:

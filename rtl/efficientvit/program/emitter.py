@@ -35,7 +35,11 @@ class Issue:
 
 
 class Emitter:
-    """``posted[counter]``: posts of instructions so far, those of the machine itself left out."""
+    """``posted[counter]``: posts of instructions so far, those of the machine itself left out.
+
+    An instruction comes after all that it waits for. Queues are short and filled in program order, so that nothing else keeps the oldest
+    instruction that has not been executed from being at the head of its queue, and programs from waiting for themselves.
+    """
 
     def __init__(self) -> None:
         self.posted: dict[Counter, int] = defaultdict(int)
@@ -44,6 +48,7 @@ class Emitter:
         # Of a queue: what counters have reached when its last instruction so far starts. Of a post: when it is made.
         self._known: dict[Engine, dict[Counter, int]] = defaultdict(dict)
         self._known_at: dict[tuple[Counter, int], dict[Counter, int]] = {}
+        self._place_of: dict[tuple[Counter, int], float] = {}  # in the program, of the instruction that posts it
 
     def instructions(self) -> tuple[Instruction, ...]:
         """In program order."""
@@ -61,14 +66,15 @@ class Emitter:
         InputError : more posts than a counter holds, or more waits than an instruction has
         """
         header = self._waits(queue, waits, comment)
+        behind = max((self._place_of[counter, value] for counter, value in waits.items() if value), default=0.0)
+        time = self._last_time[queue] = max(start - LEAD, self._last_time[queue], behind)
         if post is not None:
             header |= {"post_enable": 1, "post_counter": int(post)}
             self.posted[post] += 1
             posts = {post: self.posted[post]}
         for counter, value in (posts or {}).items():
             require_countable(counter, value)
-            self._known_at[counter, value] = dict(self._known[queue])
-        time = self._last_time[queue] = max(start - LEAD, self._last_time[queue])
+            self._known_at[counter, value], self._place_of[counter, value] = dict(self._known[queue]), time
         full = {name: int(payload.get(name, 0)) for name, _ in Instruction.payloads[opcode]}
         self._issues.append(Issue(time, queue, len(self._issues), Instruction(opcode=opcode, payload=full, comment=comment, **header)))
 
