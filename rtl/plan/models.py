@@ -67,7 +67,7 @@ class PredictedModels:
         return resources.predict(config)["total"]
 
     def _predicted(self, config: Config, images: int) -> Prediction:
-        """No precision changes a program or its cycles, so that one prediction serves all."""
+        """A precision changes cycles by a few in a million (latencies), so that one prediction serves all."""
         config = with_bits(config, _BITS)
         key = config, images
         if key not in self._programs:

@@ -164,7 +164,7 @@ class Planner:
         return Machine(config=config, cycles_per_image=cycles, resources=resources, share=self.share(resources))
 
     def cycles_per_image(self, config: Config) -> float | None:
-        """None where the network does not fit. Cycles do not depend on the precision, so one prediction serves all."""
+        """None where the network does not fit. Cycles hardly depend on the precision, so one prediction serves all."""
         key = with_bits(config, 8)
         if key not in self._cycles:
             try:

@@ -6,7 +6,7 @@ import torch
 from model.errors import InputError
 from model.quant.calibration import calibrate
 from model.quant.fake_quantized import FakeQuantized
-from model.quant.folded import fold, run
+from model.quant.folded import FoldedNetwork, fold, run
 from model.quant.ptq import Techniques, quantize
 from sim_tests.model.efficientvit_networks import network_of
 from sim_tests.model.quantized import ATTENTION, BATCHES, IMAGES, sqnr
@@ -43,6 +43,16 @@ def test_constant_channels_are_named_or_kept():
     assert sqnr(run(folded, torch.from_numpy(IMAGES)), FakeQuantized(kept)(torch.from_numpy(IMAGES))) > 5
 
 
+def folded_without_keys(*heads: int) -> FoldedNetwork:
+    """Keys of these heads are 0; a head has 8 channels of q, of k and of v."""
+    net = network_of()
+    weight = net.stages[1].blocks[1].context_module.main.qkv.conv.weight
+    with torch.no_grad():
+        for head in heads:
+            weight[head * 24 + 8 : head * 24 + 16] = 0
+    return fold(net)
+
+
 def test_a_tensor_of_zeros_is_named():
     net = network_of()
     with torch.no_grad():
@@ -54,23 +64,14 @@ def test_a_tensor_of_zeros_is_named():
 
 def test_divisors_of_zero_are_named():
     """Keys that are never positive."""
-    net = network_of()
-    qkv = net.stages[1].blocks[1].context_module.main.qkv.conv
-    with torch.no_grad():
-        for head in range(2):
-            qkv.weight[head * 24 + 8 : head * 24 + 16] = 0
-    folded = fold(net)
+    folded = folded_without_keys(0, 1)
     name = r"stages\.1\.blocks\.1\.context_module\.main\.attention scale 0"
     with pytest.raises(InputError, match=rf"^divisors must not all be zero over the calibration images: those of {name} are"):
         quantize(folded, BATCHES, calibrate(folded, BATCHES, 16), Techniques())
 
 
 def test_one_head_without_keys_is_quantized():
-    net = network_of()
-    qkv = net.stages[1].blocks[1].context_module.main.qkv.conv
-    with torch.no_grad():
-        qkv.weight[8:16] = 0
-    folded = fold(net)
+    folded = folded_without_keys(0)
     quantization = quantize(folded, BATCHES, calibrate(folded, BATCHES, 16), Techniques())
     seen = {}
     FakeQuantized(quantization)(torch.from_numpy(IMAGES), lambda name, tensor: seen.__setitem__(name, tensor))

@@ -7,21 +7,16 @@ import torch
 from model.efficientvit.lower import lower
 from model.errors import InputError
 from model.quant.calibration import calibrate
-from model.quant.folded import FoldedConvolution, fold
+from model.quant.folded import FoldedConvolution
 from model.quant.ptq import Techniques, quantize
 from model.quant.reconstruction import Rounding, reconstruct, unit_name, units, with_weights
 from model.quant.representable import per_input
-from sim_tests.model.efficientvit_networks import SMALL, images_of, network_of
+from sim_tests.model.efficientvit_networks import SMALL, images_of
 
 IMAGES = images_of(SMALL, 12)
 BATCHES = [IMAGES[:8], IMAGES[8:]]
 TECHNIQUES = Techniques(weight_bits=4, constant_channels="keep")
 ITERATIONS = 40
-
-
-@pytest.fixture(scope="module")
-def folded():
-    return fold(network_of())
 
 
 @pytest.fixture(scope="module")
