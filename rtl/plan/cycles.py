@@ -5,7 +5,9 @@ Nothing is packed and no constant is looked at: a graph of `model.skeleton` give
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import gc
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from model.efficientvit.graph import EfficientVitGraph
@@ -16,6 +18,7 @@ from rtl.efficientvit.program import compiler as efficientvit_compiler
 from rtl.flow.ddr import Memory
 from rtl.plan import deit_cycles, efficientvit_cycles
 from rtl.program import compiler
+from rtl.program.instruction import Instruction
 
 Graph = DeitGraph | EfficientVitGraph
 Config = AcceleratorConfig | EfficientVitMachine
@@ -49,14 +52,38 @@ def predict(graph: Graph, config: Config, images: int, memory: Memory = Memory()
     ------
     InputError : the network does not fit the machine
     """
-    if isinstance(graph, DeitGraph):
-        assert isinstance(config, AcceleratorConfig)
-        instructions = compiler.outline(graph, config, images)
-        found = deit_cycles.schedule(instructions, config, memory)
-        period = None
+    return predictions(graph, config, (images,), memory)[0]
+
+
+def predictions(graph: Graph, config: Config, images: Sequence[int], memory: Memory) -> list[Prediction]:
+    """As `predict`, of several programs. An EfficientViT's are of whole pairs of images, but for the longest."""
+    with _no_search_for_circles():
+        if isinstance(graph, DeitGraph):
+            assert isinstance(config, AcceleratorConfig)
+            programs = compiler.outlines(graph, config, images)
+        else:
+            assert isinstance(config, EfficientVitMachine)
+            programs = efficientvit_compiler.outlines(graph, config, images)
+        return [_scheduled(program, config, count, memory) for program, count in zip(programs, images, strict=True)]
+
+
+@contextmanager
+def _no_search_for_circles() -> Iterator[None]:
+    """Tasks and instructions come by the ten thousand, none refers to itself through others, and Python's search for those that do takes a
+    quarter of the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _scheduled(instructions: Sequence[Instruction], config: Config, images: int, memory: Memory) -> Prediction:
+    if isinstance(config, AcceleratorConfig):
+        found, period = deit_cycles.schedule(instructions, config, memory), None
     else:
-        assert isinstance(config, EfficientVitMachine)
-        instructions = efficientvit_compiler.outline(graph, config, images)
         found = efficientvit_cycles.schedule(instructions, config, memory)
         period = _period(found.stored)
     return Prediction(

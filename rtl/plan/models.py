@@ -28,16 +28,16 @@ class PredictedModels:
 
     network: Callable[[int], Any]
     memory: Memory
-    _programs: dict[tuple[Any, int], Prediction] = field(default_factory=dict)
+    _programs: dict[tuple[Any, tuple[int, ...]], list[Prediction]] = field(default_factory=dict)
 
     def program(self, config: Config) -> Prediction:
         """Of as many images as `simulate` puts into a program. A large EfficientViT's pairs follow each other at one distance, so that
         programs of one and of two pairs tell what more of them take."""
         if isinstance(config, AcceleratorConfig):
-            return self._predicted(config, IMAGES_PER_RUN)
-        short, long = self._predicted(config, _SHORT), self._predicted(config, _LONG)
+            return self._predicted(config, IMAGES_PER_RUN)[0]
+        short, long = self._predicted(config, _SHORT, _LONG)
         if long.instructions <= _FEW:
-            return self._predicted(config, IMAGES_PER_RUN)
+            return self._predicted(config, IMAGES_PER_RUN)[0]
         more = (IMAGES_PER_RUN - _LONG) / (_LONG - _SHORT)
 
         def longer(one: float, two: float) -> int:
@@ -55,21 +55,21 @@ class PredictedModels:
     def cycles_per_image(self, config: Config) -> float:
         """In the program of `program`; a DeiT's from a program of one pair, up to 3 % slower, as its pixels come behind nothing."""
         if isinstance(config, AcceleratorConfig):
-            return self._predicted(config, config.images).cycles_per_image
+            return self._predicted(config, config.images)[0].cycles_per_image
         return self.program(config).cycles_per_image
 
     def bytes_per_image(self, config: Config) -> float:
         """From and to the memory, in the program of `cycles_per_image`."""
-        found = self._predicted(config, config.images) if isinstance(config, AcceleratorConfig) else self.program(config)
+        found = self._predicted(config, config.images)[0] if isinstance(config, AcceleratorConfig) else self.program(config)
         return found.ddr_bytes / found.images
 
     def resources(self, config: Config) -> Resources:
         return resources.predict(config)["total"]
 
-    def _predicted(self, config: Config, images: int) -> Prediction:
-        """A precision changes cycles by a few in a million (latencies), so that one prediction serves all."""
+    def _predicted(self, config: Config, *images: int) -> list[Prediction]:
+        """A program for each number of images. A precision changes cycles by a few in a million (latencies): one prediction serves all."""
         config = with_bits(config, _BITS)
         key = config, images
         if key not in self._programs:
-            self._programs[key] = cycles.predict(self.network(_BITS), config, images, self.memory)
+            self._programs[key] = cycles.predictions(self.network(_BITS), config, images, self.memory)
         return self._programs[key]

@@ -14,7 +14,7 @@ from rtl.dispatcher import DEAL_CYCLES, POST_LATENCY
 from rtl.flow.ddr import Memory
 from rtl.instruction_queue import INSTRUCTION_CYCLES, MEAN_WAIT, OFFER_LATENCY, QUEUE_DEPTH
 from rtl.plan.shared_memory import SharedMemory
-from rtl.program.instruction import INSTRUCTION_BYTES, WAITS, Instruction
+from rtl.program.instruction import INSTRUCTION_BYTES, Instruction
 
 #: Of a queue: its head, and what its memory holds.
 HELD = QUEUE_DEPTH + 1
@@ -45,7 +45,7 @@ class Queues:
         count = 1 + max(queue_of.values())
         self.engines: dict[int, Engine] = {}
         self._program = [(instruction, queue_of[instruction.opcode]) for instruction in instructions]
-        self._waits = {id(instruction): _waits(instruction) for instruction in instructions}
+        self._waits = {id(instruction): instruction.waits for instruction in instructions}
         self._fetched, self._dealt = 0, start + 1 + REQUEST_LATENCY + memory.latency + BEAT_LATENCY
         self._queues: list[list[tuple[Instruction, float]]] = [[] for _ in range(count)]  # what was dealt to each, and when
         self._taken: list[list[float]] = [[] for _ in range(count)]
@@ -140,8 +140,3 @@ class Queues:
         self._offered[queue] = None
         self.engines[queue].take(instruction, offered, time)
         self._deal()
-
-
-def _waits(instruction: Instruction) -> list[tuple[int, int]]:
-    named = ((getattr(instruction, f"wait{n}_counter"), getattr(instruction, f"wait{n}_value")) for n in range(WAITS))
-    return [(counter, value) for counter, value in named if value]

@@ -19,6 +19,7 @@ Synchronisation. Every wait is met by posts of instructions *earlier in the prog
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from model.graph import DeitGraph
@@ -98,11 +99,11 @@ def compile_graph(graph: DeitGraph, config: AcceleratorConfig, images: int = 1) 
     )
 
 
-def outline(graph: DeitGraph, config: AcceleratorConfig, images: int = 1) -> tuple[Instruction, ...]:
-    """The instructions of `compile_graph`, for plans: no constant is looked at or packed, so their places in the WEIGHTS window are not
-    those of the program. Raises InputError when the shape breaks a rule of the hardware."""
+def outlines(graph: DeitGraph, config: AcceleratorConfig, images: Sequence[int]) -> list[tuple[Instruction, ...]]:
+    """The instructions of `compile_graph`, for plans, of a program for each number of images: no constant is looked at or packed, so their
+    places in the WEIGHTS window are not those of the program. Raises InputError when the shape breaks a rule of the hardware."""
     check_shape(graph, config)
-    return tuple(_compiled(graph, config, images, Outline()).instructions)
+    return [tuple(_compiled(graph, config, count, Outline()).instructions) for count in images]
 
 
 def _compiled(graph: DeitGraph, config: AcceleratorConfig, images: int, window: Window) -> _Compiler:

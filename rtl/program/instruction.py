@@ -71,6 +71,16 @@ class Instruction:
     post_counter: int = 0
     comment: str = ""
 
+    @property
+    def waits(self) -> list[tuple[int, int]]:
+        """(counter, value) of each wait that it has."""
+        fields = (
+            (self.wait0_counter, self.wait0_value),
+            (self.wait1_counter, self.wait1_value),
+            (self.wait2_counter, self.wait2_value),
+        )
+        return [(counter, value) for counter, value in fields if value]
+
     def encode(self) -> bytes:
         header = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("payload", "comment")}
         word = _pack(HEADER, header) | _pack(self.payloads[self.opcode], self.payload) << PAYLOAD_OFFSET

@@ -81,11 +81,8 @@ class Engines:
         assert self.left[queue], f"queue {queue} offers more than the program has"
         instruction = self.left[queue].pop(0)
         assert got == offered(instruction), f"queue {queue}: got {got:#x}, expected {offered(instruction):#x}"
-        for wait in range(3):
-            counter, value = getattr(instruction, f"wait{wait}_counter"), getattr(instruction, f"wait{wait}_value")
-            assert self.counters[counter] >= value, (
-                f"queue {queue}: wait {wait} wants {value}, counter {counter} has {self.counters[counter]}"
-            )
+        for counter, value in instruction.waits:
+            assert self.counters[counter] >= value, f"queue {queue}: counter {counter} has {self.counters[counter]}, not yet {value}"
         if instruction.post_enable:
             self.owed[queue].append((self.cycle + 1 + self.rng.randrange(self.delay), instruction.post_counter))
         self.taken_at.append(self.cycle)

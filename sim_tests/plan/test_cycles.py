@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from model.configs import config_of
-from model.efficientvit.graph import EfficientVitGraph
 from model.graph import DeitGraph
 from model.skeleton import skeleton
 from rtl.efficientvit.program import compiler as efficientvit_compiler
@@ -72,17 +71,14 @@ def test_constants_do_not_matter(name: str, images: int) -> None:
     assert predict(real, machine_of(real), images) == prediction(name, images)
 
 
-@pytest.mark.parametrize("name, images", [("deit_micro", 3), ("efficientvit_micro", 3)])
-def test_outline_is_the_program_but_for_places_in_memory(name: str, images: int) -> None:
+@pytest.mark.parametrize("name, images", [("deit_micro", (1, 3)), ("efficientvit_micro", (2, 3)), ("efficientvit_micro", (4, 2))])
+def test_outlines_are_the_programs_but_for_places_in_memory(name: str, images: tuple[int, int]) -> None:
     graph = with_constants(config_of(name), 8)
     machine = machine_of(graph)
-    compiled = family_of(machine).compile(graph, machine, images)
-    assert [_placeless(i) for i in _outline(graph, machine, images)] == [_placeless(i) for i in compiled.instructions]
-
-
-def _outline(graph: DeitGraph | EfficientVitGraph, machine: Any, images: int) -> Sequence[Instruction]:
-    family = compiler if isinstance(graph, DeitGraph) else efficientvit_compiler
-    return family.outline(graph, machine, images)
+    outlines = (compiler if isinstance(graph, DeitGraph) else efficientvit_compiler).outlines(graph, machine, images)
+    for outline, count in zip(outlines, images, strict=True):
+        compiled = family_of(machine).compile(graph, machine, count)
+        assert [_placeless(i) for i in outline] == [_placeless(i) for i in compiled.instructions]
 
 
 def _placeless(instruction: Instruction) -> Instruction:

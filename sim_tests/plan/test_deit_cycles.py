@@ -14,7 +14,7 @@ from rtl.flow.ddr import IDEAL, Memory
 from rtl.plan.bandwidth import Bandwidth
 from rtl.plan.deit_array import Timing, pixel_cycles
 from rtl.plan.deit_cycles import Schedule, schedule, transfer_bytes
-from rtl.program.compiler import compile_graph, outline
+from rtl.program.compiler import compile_graph, outlines
 from rtl.program.isa import Instruction, LoadTarget, Opcode
 from sim_tests.program.shapes import BASE, MICRO, SMALL
 
@@ -24,7 +24,7 @@ ATTENTION = AttentionConfig.of(preset(MICRO))  # attention of the smallest machi
 def scheduled(name: str, seed: int, memory: Memory = IDEAL, images: int = 1, **timing: int) -> tuple[Schedule, Sequence[Instruction]]:
     """``timing``: what replaces the units' own."""
     config = SMALL[name]
-    instructions = outline(random_graph(config.shape, seed), config, images)
+    instructions = outlines(random_graph(config.shape, seed), config, (images,))[0]
     published = Timing(attention=ATTENTION, drain=70, pixels=pixel_cycles(config), hazard=62, finish=60)
     return schedule(instructions, config, memory, replace(published, **timing)), instructions
 
@@ -89,7 +89,7 @@ def test_weight_ports_share_the_load(seed: int) -> None:
     def weights(ports: int, memory_bytes: float) -> float:
         config = replace(SMALL["three_ports"], inputs=384, weight_ports=ports)
         published = Timing(attention=ATTENTION, drain=70, pixels=pixel_cycles(config), hazard=62, finish=60)
-        instructions = outline(random_graph(config.shape, seed), config)
+        instructions = outlines(random_graph(config.shape, seed), config, (1,))[0]
         found = schedule(instructions, config, replace(IDEAL, peak_bytes_per_cycle=memory_bytes), published)
         return found.streaming
 

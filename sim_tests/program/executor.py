@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from rtl.config import AcceleratorConfig
-from rtl.program.instruction import COUNTERS, INSTRUCTION_BYTES, WAITS
+from rtl.program.instruction import COUNTERS, INSTRUCTION_BYTES
 from rtl.program.isa import Instruction, LoadTarget, Mask, Opcode, Source, weight_item_bits
 from sim_tests.program.machine import BEAT_BYTES, Machine
 
@@ -51,8 +51,7 @@ input_first = first_of("input", "stream", "dma", "array", "attend")
 
 def met(instruction: Instruction, counters: list[int]) -> bool:
     """All waits are."""
-    waits = ((getattr(instruction, f"wait{n}_counter"), getattr(instruction, f"wait{n}_value")) for n in range(WAITS))
-    return all(counters[counter] >= value for counter, value in waits)
+    return all(counters[counter] >= value for counter, value in instruction.waits)
 
 
 class Executor(Machine):

@@ -9,7 +9,7 @@ from model.configs import efficientvit_config_of
 from model.skeleton import skeleton
 from rtl.efficientvit.isa import QUEUE_OF, Instruction
 from rtl.efficientvit.preset import preset
-from rtl.efficientvit.program.compiler import outline
+from rtl.efficientvit.program.compiler import outlines
 from rtl.efficientvit.program.emitter import COUNTER_OF, Emitter
 from rtl.flow.ddr import Memory
 from rtl.plan.cycles import predict
@@ -37,8 +37,7 @@ def too_early(program: tuple[Instruction, ...]) -> int:
     """Instructions that wait for a post of a later one."""
     posts, found = Tally(), 0
     for instruction in program:
-        waits = [(getattr(instruction, f"wait{n}_counter"), getattr(instruction, f"wait{n}_value")) for n in range(3)]
-        found += any(posts[counter] < value for counter, value in waits)
+        found += any(posts[counter] < value for counter, value in instruction.waits)
         posts.update(posted_by(instruction))
     return found
 
@@ -46,7 +45,7 @@ def too_early(program: tuple[Instruction, ...]) -> int:
 @pytest.mark.parametrize(("name", "rows", "memory_words", "images"), MACHINES)
 def test_instructions_come_after_what_they_wait_for(name, rows, memory_words, images):
     graph, machine = machine_of(name, rows, memory_words)
-    assert too_early(outline(graph, machine, images)) == 0
+    assert too_early(*outlines(graph, machine, (images,))) == 0
 
 
 def test_an_order_by_time_alone_is_noticed_and_stands_still(monkeypatch):
@@ -64,6 +63,6 @@ def test_an_order_by_time_alone_is_noticed_and_stands_still(monkeypatch):
 
     monkeypatch.setattr(Emitter, "__init__", forget)
     graph, machine = machine_of("efficientvit_b0", 49, 512)
-    assert too_early(outline(graph, machine, 8)) > 0
+    assert too_early(*outlines(graph, machine, (8,))) > 0
     with pytest.raises(AssertionError, match="instructions wait for each other"):
         predict(graph, machine, 8, Memory())

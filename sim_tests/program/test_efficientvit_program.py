@@ -20,7 +20,7 @@ from rtl.efficientvit.program.layout import attention_order
 from rtl.efficientvit.program.tasks import Engine, Event, Task
 from rtl.errors import InputError
 from rtl.instruction_queue import Counters
-from rtl.program.instruction import HEADER, MOST_POSTS, WAITS
+from rtl.program.instruction import HEADER, MOST_POSTS
 
 QUEUE_DEPTH = 32
 IMAGES = 3
@@ -74,13 +74,11 @@ class Run:
 
     def _may_start(self, index: int, free: float) -> float | None:
         when = free
-        for wait in range(WAITS):
-            counter = Counter(getattr(self.instructions[index], f"wait{wait}_counter"))
-            value = getattr(self.instructions[index], f"wait{wait}_value")
-            if value > len(self.reached[counter]):
+        for counter, value in self.instructions[index].waits:
+            reached = self.reached[Counter(counter)]
+            if value > len(reached):
                 return None
-            if value:
-                when = max(when, self.reached[counter][value - 1])
+            when = max(when, reached[value - 1])
         return when
 
     def _counter(self, index: int, event: Event) -> Counter | None:

@@ -31,8 +31,7 @@ def follow(compiled: CompiledProgram, config: AcceleratorConfig, policy) -> None
 
 def wait_of(instruction: Instruction, counter: Counter) -> int:
     """The value of ``counter`` that the instruction waits for."""
-    waits = ((getattr(instruction, f"wait{n}_counter"), getattr(instruction, f"wait{n}_value")) for n in range(WAITS))
-    return max((value for waited, value in waits if waited == counter), default=0)
+    return max((value for waited, value in instruction.waits if waited == counter), default=0)
 
 
 @pytest.fixture(scope="module", params=[1, 2])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from model.efficientvit.graph import EfficientVitGraph
@@ -12,13 +13,16 @@ from rtl.efficientvit.program.emitter import COUNTER_OF, Emitter
 from rtl.efficientvit.program.expand import expand
 from rtl.efficientvit.program.pack import BEAT_BYTES
 from rtl.efficientvit.program.schedule import Schedule, schedule
-from rtl.efficientvit.program.tasks import Engine, Event, Task
+from rtl.efficientvit.program.tasks import IMAGES_TOGETHER, Engine, Event, Task
 from rtl.efficientvit.program.transfers import Transfers
 from rtl.program.image import LOGIT_BYTES
 from rtl.program.memory import Outline, Window, WindowBuilder
 
 #: Cycles after the last task's end by which END is planned.
 END_CYCLES = 1000
+#: The post of an instruction that has one; and what the machine itself posts for each that has none, by engine.
+POST_OF = {Opcode.WINDOW: Counter.WINDOWS_DONE, Opcode.STORE: Counter.STORED}
+POSTS_OF = {engine: [counter for (poster, _), counter in COUNTER_OF.items() if poster is engine] for engine in Engine}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +55,7 @@ def compile_graph(graph: EfficientVitGraph, config: EfficientVitMachine, *, imag
     InputError : the network does not fit the machine, or so many images do not fit a program
     """
     window = WindowBuilder()
-    compiler = _Compiler(graph, config, images, window)
+    compiler = _Compiler(graph, config, images, expand(graph, config, images), window)
     instructions, pixels, logits = compiler.compile(), compiler.image_bytes, compiler.result_bytes
     return CompiledProgram(
         instructions=instructions, weights=window.image(), image_bytes=images * pixels, result_bytes=images * logits,
@@ -60,15 +64,22 @@ def compile_graph(graph: EfficientVitGraph, config: EfficientVitMachine, *, imag
     )  # fmt: skip
 
 
-def outline(graph: EfficientVitGraph, config: EfficientVitMachine, images: int = 1) -> tuple[Instruction, ...]:
-    """The instructions of `compile_graph`, for plans: no constant is looked at or packed, so their places in the WEIGHTS window are not
-    those of the program. Raises InputError as that does."""
-    return _Compiler(graph, config, images, Outline()).compile()
+def outlines(graph: EfficientVitGraph, config: EfficientVitMachine, images: Sequence[int]) -> list[tuple[Instruction, ...]]:
+    """The instructions of `compile_graph`, for plans, of a program for each number of images: no constant is looked at or packed, so their
+    places in the WEIGHTS window are not those of the program. Tasks are made once: all programs but the longest must be of whole pairs of
+    images, so that their tasks are the first of its own. Raises InputError as `compile_graph` does."""
+    longest = max(images)
+    assert all(count == longest or count % IMAGES_TOGETHER == 0 for count in images)
+    tasks = expand(graph, config, longest)
+    shares = [[task for task in tasks if task.image < count] for count in images]
+    return [_Compiler(graph, config, count, share, Outline()).compile() for count, share in zip(images, shares, strict=True)]
 
 
 class _Compiler:
-    def __init__(self, graph: EfficientVitGraph, config: EfficientVitMachine, images: int, window: Window):
-        self.plan, self.images = schedule(expand(graph, config, images)), images
+    """``tasks``: of `expand`."""
+
+    def __init__(self, graph: EfficientVitGraph, config: EfficientVitMachine, images: int, tasks: Sequence[Task], window: Window):
+        self.plan, self.images = schedule(tasks), images
         self.emitter = Emitter()
         self.transfers = Transfers(config, self.plan, self.emitter, window)
         self.index = {task: number for tasks in self.plan.order.values() for number, task in enumerate(tasks)}
@@ -87,9 +98,8 @@ class _Compiler:
     def _emit(self, task: Task) -> None:
         waits = self._waits(task)
         payload = task.payload | self._fields(task, waits)
-        post = {Opcode.WINDOW: Counter.WINDOWS_DONE, Opcode.STORE: Counter.STORED}.get(task.opcode)
-        number = self.index[task] + 1
-        posts = {counter: number for (engine, _), counter in COUNTER_OF.items() if engine is task.engine and post is None}
+        post = POST_OF.get(task.opcode)
+        posts = dict.fromkeys(() if post is not None else POSTS_OF[task.engine], self.index[task] + 1)
         comment = f"{task.name} image {task.image}"
         self.emitter.emit(task.engine, task.opcode, waits, payload, self.plan.start[task], comment, post, posts)
 

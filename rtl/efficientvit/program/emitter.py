@@ -75,8 +75,7 @@ class Emitter:
         for counter, value in (posts or {}).items():
             require_countable(counter, value)
             self._known_at[counter, value], self._place_of[counter, value] = dict(self._known[queue]), time
-        full = {name: int(payload.get(name, 0)) for name, _ in Instruction.payloads[opcode]}
-        self._issues.append(Issue(time, queue, len(self._issues), Instruction(opcode=opcode, payload=full, comment=comment, **header)))
+        self._issues.append(Issue(time, queue, len(self._issues), Instruction(opcode=opcode, payload=payload, comment=comment, **header)))
 
     def _waits(self, queue: Engine, waits: dict[Counter, int], comment: str) -> dict[str, int]:
         """As fields of the header."""

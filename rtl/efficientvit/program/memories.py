@@ -16,25 +16,29 @@ class RowCells:
 
     def __init__(self, count: int):
         self._owner: list[object] = [None] * count
+        # Of each: those of the owner before, and of this one, with the event that ends their use.
         self._before: list[set[tuple[Task, Event]]] = [set() for _ in range(count)]
-        self._writers: list[set[Task]] = [set() for _ in range(count)]
-        self._readers: list[set[Task]] = [set() for _ in range(count)]
+        self._writers: list[set[tuple[Task, Event]]] = [set() for _ in range(count)]
+        self._readers: list[set[tuple[Task, Event]]] = [set() for _ in range(count)]
 
     def read(self, cells: Iterable[int], task: Task, owner: object) -> None:
+        use = task, finished(task)
         for cell in cells:
             assert self._owner[cell] == owner, f"{task.name} reads what is no longer there"
-            task.after |= {(writer, finished(writer)) for writer in self._writers[cell]}
-            self._readers[cell].add(task)
+            task.after |= self._writers[cell]
+            self._readers[cell].add(use)
 
     def write(self, cells: Iterable[int], task: Task, owner: object) -> None:
+        use, before = (task, finished(task)), set()
         for cell in cells:
             if self._owner[cell] != owner:
-                self._before[cell] = {(other, finished(other)) for other in self._readers[cell] | self._writers[cell] if other is not task}
+                self._before[cell] = (self._readers[cell] | self._writers[cell]) - {use}
                 self._owner[cell], self._writers[cell], self._readers[cell] = owner, set(), set()
-            self._writers[cell].add(task)
-            task.after |= {
-                (other, Event.ORDER if other.engine is task.engine is Engine.ARRAY else event) for other, event in self._before[cell]
-            }
+            self._writers[cell].add(use)
+            before |= self._before[cell]
+        if task.engine is Engine.ARRAY:  # its order is enough among its own
+            before = {(other, Event.ORDER if other.engine is Engine.ARRAY else event) for other, event in before}
+        task.after |= before
 
 
 class BankCells:

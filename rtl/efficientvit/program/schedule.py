@@ -51,11 +51,13 @@ class _Scheduler:
         tail = tails(tasks)
         self.urgency = {task: (task.image // IMAGES_TOGETHER, -tail[task], place) for place, task in enumerate(tasks)}
         self.left = len(tasks)
-        self.waiting = {task: len({before for before, _ in task.after}) for task in tasks}
+        self.waiting: dict[Task, int] = {}
         self.followers: dict[Task, list[Task]] = defaultdict(list)
         self.in_order: dict[Engine, list[Task]] = defaultdict(list)
         for task in tasks:
-            for before in {before for before, _ in task.after}:
+            predecessors = {before for before, _ in task.after}
+            self.waiting[task] = len(predecessors)
+            for before in predecessors:
                 self.followers[before].append(task)
             if task.engine not in CHOOSING:
                 self.in_order[task.engine].append(task)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from model.efficientvit.graph import Convolution, Requantizer
@@ -22,10 +24,23 @@ def windows_name(convolution: Convolution) -> str:
     return f"{convolution.name} windows"
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Common:
+    """Of all passes' steps of one tile: the tensor that they read and its words (first, count), and what does not depend on the pass."""
+
+    source: str
+    operands: Tile
+    cycles: int
+    fields: dict[str, int]
+    weights: Block
+    parameters: Block
+
+
 class Steps:
     def __init__(self, workspace: Workspace):
         self.workspace = workspace
         self._matrices: dict[str, np.ndarray] = {}
+        self._commons: dict[tuple[str, Tile], _Common] = {}
 
     def weight_words(self, convolution: Convolution, outputs: int | None = None) -> int:
         """Of so many output words, or of all."""
@@ -45,58 +60,70 @@ class Steps:
 
     def step(self, convolution: Convolution, tile: Tile, pass_index: int, *, write: bool) -> Task:
         """``write``: the results stay in their rows."""
-        workspace, target, (first, count) = self.workspace, convolution.target, tile
-        tensor = workspace.graph.tensors[target]
-        grouped, stem = convolution.groups > 1, convolution.kernel > 1
-        source = windows_name(convolution) if stem else convolution.source
-        words = 1 if stem or grouped else workspace.words(source)
-        task = workspace.add(
-            Engine.ARRAY, Opcode.STEP, convolution.name, PAIRS * count * words, words=words, outputs=count, grouped=grouped,
-            source_stride=grouped, zero=tensor.zero, low=tensor.limits.low, pixels=workspace.pixels(tensor, pass_index),
-        )  # fmt: skip
-        operands = (first, count) if grouped else (0, words)
-        task.payload["source"] = workspace.read(task, source, pass_index, *operands)
-        self._requantize(task, convolution.requantizer, tile, pass_index)
-        task.weights, task.parameters = self._blocks(convolution, tile)
+        workspace, common, shortcut = self.workspace, self._common(convolution, tile), convolution.requantizer.shortcut
+        pixels = workspace.pixels(workspace.graph.tensors[convolution.target], pass_index)
+        task = workspace.add(Engine.ARRAY, Opcode.STEP, convolution.name, common.cycles, pixels=pixels, **common.fields)
+        task.payload["source"] = workspace.read(task, common.source, pass_index, *common.operands)
+        if shortcut is not None:
+            task.payload["shortcut"] = workspace.read(task, shortcut.source, pass_index, *tile)
+        task.weights, task.parameters = common.weights, common.parameters
         if write:
-            self.write(task, target, tile, pass_index)
-        task.makes = ("step", target, first, count, pass_index)
+            self.write(task, convolution.target, tile, pass_index)
+        task.makes = ("step", convolution.target, *tile, pass_index)
         return task
 
     def write(self, task: Task, target: str, tile: Tile, pass_index: int) -> None:
         task.payload |= {"write": 1, "target": self.workspace.write(task, target, pass_index, *tile)}
 
-    def _requantize(self, task: Task, requantizer: Requantizer, tile: Tile, pass_index: int) -> None:
-        """Hardswish and shortcut."""
-        hardswish, shortcut = requantizer.hardswish, requantizer.shortcut
-        if hardswish is not None:
-            task.payload |= {"hardswish": 1, "fraction": hardswish.fraction - HARDSWISH_BASE}
-        if shortcut is not None:
-            address = self.workspace.read(task, shortcut.source, pass_index, *tile)
-            zero = int(self.workspace.graph.tensors[shortcut.source].zero)
-            task.payload |= {"shortcut_enable": 1, "shortcut": address, "shortcut_zero": zero}
+    def _common(self, convolution: Convolution, tile: Tile) -> _Common:
+        """Made once."""
+        key = convolution.name, tile
+        if key not in self._commons:
+            grouped, stem = convolution.groups > 1, convolution.kernel > 1
+            source = windows_name(convolution) if stem else convolution.source
+            words = 1 if stem or grouped else self.workspace.words(source)
+            tensor, (_, count) = self.workspace.graph.tensors[convolution.target], tile
+            fields = {
+                "words": words, "outputs": count, "grouped": int(grouped), "source_stride": int(grouped), "zero": int(tensor.zero),
+                "low": int(tensor.limits.low),
+            }  # fmt: skip
+            self._commons[key] = _Common(
+                source=source,
+                operands=tile if grouped else (0, words),
+                cycles=PAIRS * count * words,
+                fields=fields | self._requantize(convolution.requantizer),
+                weights=self._weights(convolution, tile),
+                parameters=self._parameters(convolution, tile),
+            )
+        return self._commons[key]
 
-    def _blocks(self, convolution: Convolution, tile: Tile) -> tuple[Block, Block]:
-        """Weights and parameters."""
-        first, count = tile
-        workspace, grouped = self.workspace, convolution.groups > 1
-        places = slice(first * WORD_CHANNELS, (first + count) * WORD_CHANNELS)
-        order = workspace.orders[convolution.target]
-        name = f"{convolution.name} words {first}..{first + count - 1}"
+    def _requantize(self, requantizer: Requantizer) -> dict[str, int]:
+        """Hardswish and shortcut."""
+        fields, hardswish, shortcut = {}, requantizer.hardswish, requantizer.shortcut
+        if hardswish is not None:
+            fields |= {"hardswish": 1, "fraction": int(hardswish.fraction) - HARDSWISH_BASE}
+        if shortcut is not None:
+            fields |= {"shortcut_enable": 1, "shortcut_zero": int(self.workspace.graph.tensors[shortcut.source].zero)}
+        return fields
+
+    def _weights(self, convolution: Convolution, tile: Tile) -> Block:
+        words, grouped = self.weight_words(convolution, tile[1]), convolution.groups > 1
 
         def weights() -> bytes:
-            matrix = self._matrix(convolution)
+            matrix, places = self._matrix(convolution), _places(tile)
             return pack.pack_step_weights(matrix[places, places] if grouped else matrix[places], grouped=grouped)
 
-        def parameters() -> bytes:
-            fields = pack.step_parameters(convolution, workspace.graph.tensors[convolution.source], self._matrix(convolution), order)
-            return pack.pack_parameters({key: values[places] for key, values in fields.items()})
+        return Block(f"{_name(convolution, tile)} weights", words, words * pack.WORD_BYTES, weights)
 
-        words, pairs = self.weight_words(convolution, count), count * PAIRS
-        return (
-            workspace.block((name, "weights"), lambda: Block(f"{name} weights", words, words * pack.WORD_BYTES, weights)),
-            workspace.block((name, "parameters"), lambda: Block(f"{name} parameters", pairs, pairs * pack.PAIR_BYTES, parameters)),
-        )
+    def _parameters(self, convolution: Convolution, tile: Tile) -> Block:
+        workspace, pairs = self.workspace, tile[1] * PAIRS
+
+        def parameters() -> bytes:
+            order = workspace.orders[convolution.target]
+            fields = pack.step_parameters(convolution, workspace.graph.tensors[convolution.source], self._matrix(convolution), order)
+            return pack.pack_parameters({key: values[_places(tile)] for key, values in fields.items()})
+
+        return Block(f"{_name(convolution, tile)} parameters", pairs, pairs * pack.PAIR_BYTES, parameters)
 
     def _matrix(self, convolution: Convolution) -> np.ndarray:
         """See `weight_matrix`; made once."""
@@ -104,3 +131,14 @@ class Steps:
             orders = self.workspace.orders
             self._matrices[convolution.name] = weight_matrix(convolution, orders[convolution.source], orders[convolution.target])
         return self._matrices[convolution.name]
+
+
+def _places(tile: Tile) -> slice:
+    """Of a tile's channels, in their tensor."""
+    first, count = tile
+    return slice(first * WORD_CHANNELS, (first + count) * WORD_CHANNELS)
+
+
+def _name(convolution: Convolution, tile: Tile) -> str:
+    first, count = tile
+    return f"{convolution.name} words {first}..{first + count - 1}"

@@ -14,6 +14,9 @@ from rtl.efficientvit.program.readers import Readers, sources_of
 from rtl.efficientvit.program.tasks import Block, Engine, Task
 from rtl.errors import InputError
 
+#: Payloads of nothing but zeros.
+BLANK = {opcode: dict.fromkeys((name for name, _ in layout), 0) for opcode, layout in PAYLOAD.items()}
+
 
 class Workspace:
     """
@@ -35,9 +38,9 @@ class Workspace:
 
     def task(self, engine: Engine, opcode: Opcode, name: str, cycles: int, **fields: int) -> Task:
         """A task of the image at hand, for whoever gives it its place. Fields left out are 0."""
-        known = dict.fromkeys((field for field, _ in PAYLOAD[opcode]), 0)
+        known = BLANK[opcode]
         assert fields.keys() <= known.keys(), fields.keys() - known.keys()
-        return Task(engine, opcode, name, cycles, known | {key: int(value) for key, value in fields.items()}, self.number)
+        return Task(engine, opcode, name, cycles, known | fields, self.number)
 
     def add(self, engine: Engine, opcode: Opcode, name: str, cycles: int, **fields: int) -> Task:
         """A task behind those that there are."""
