@@ -54,7 +54,7 @@ def read_model(path: Path) -> Described:
     family = stated.pop("family", None)
     if not isinstance(family, str) or family not in FAMILIES:
         raise refused(path, f"family must be one of {', '.join(FAMILIES)}, or [[operator]] tables given", f"{family!r} is not")
-    return _made(path, FAMILIES[family], _fields(path, FAMILIES[family], stated, f"a {family}"))
+    return _made(path, FAMILIES[family], _fields(path, FAMILIES[family], stated, f"a network of family {family}"))
 
 
 def _operators(path: Path, tables: Any) -> tuple[OperatorSpec, ...]:

@@ -64,6 +64,7 @@ class AttentionConfig:
 
     def __post_init__(self) -> None:
         _require(1 <= self.bits <= 8, "bits must be 1..8", self.bits, "choose a width in that range")
+        _require(self.tokens <= 256, "tokens must be at most 256, the score memory", self.tokens, "use larger patches or a smaller image")
         _require(self.lanes >= 2 and self.lanes % 2 == 0, "lanes must be even", self.lanes, "choose an even number")
         _require(self.lanes <= self.rows, "lanes must be at most rows", self.lanes, "use fewer lanes")
         _require(self.rows % 2 == 0, "rows must be even, or a pair of keys would cross a pass", self.rows, "choose an even number")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from model.graph import DeitShape
 from model.integer import ACCUMULATOR_BITS, RESIDUAL_BITS
 from rtl.errors import InputError
+from rtl.shapes import MOST_INPUTS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +18,7 @@ class AcceleratorConfig:
     ----------
     shape : the network; embed_dim, heads, tokens and the image's geometry size memories and counters
     rows : tokens in parallel (R)
-    inputs : row inputs (K), a multiple of 16; at least embed_dim, and divides hidden_dim. Longer patches take several K-tiles
+    inputs : row inputs (K), a multiple of 16 up to 1,024; at least embed_dim; divides hidden_dim. Longer patches take several K-tiles
     lanes : attention product pairs per row (D); even, at most rows
     images : image slots, 1 or 2: residuals, activations and logits are kept for each
     weight_ports : memory ports that stream weight words, each an equal slice of every word
@@ -43,10 +44,14 @@ class AcceleratorConfig:
         shape = self.shape
         _require(1 <= shape.bits <= 8, "bits must be 1..8", shape.bits, "choose a width in that range")
         _require(1 <= self.rows <= 255, "rows must be 1..255", self.rows, "choose fewer rows")
+        _require(shape.embed_dim % 16 == 0, "embed_dim must be a multiple of 16", shape.embed_dim, "choose another width")
+        _require(
+            max(shape.embed_dim, self.inputs) <= MOST_INPUTS, f"embed_dim and inputs must be at most {MOST_INPUTS}, a dot product's",
+            max(shape.embed_dim, self.inputs), "choose fewer",
+        )  # fmt: skip
         _require(self.inputs % 16 == 0, "inputs must be a multiple of 16", self.inputs, "round it up")
         _require(shape.embed_dim <= self.inputs, "inputs must be at least embed_dim", self.inputs, f"use {shape.embed_dim}")
         _require(shape.hidden_dim % min(self.inputs, shape.hidden_dim) == 0, "inputs must divide hidden_dim", self.inputs, "adjust inputs")
-        _require(shape.embed_dim % 16 == 0, "embed_dim must be a multiple of 16", shape.embed_dim, "choose another width")
         _require(shape.embed_dim % shape.heads == 0, "heads must divide embed_dim", shape.heads, "choose other heads")
         _require(shape.image_size % shape.patch_size == 0, "patch_size must divide image_size", shape.patch_size, "choose another patch")
         _require(self.lanes <= self.rows, "lanes must be at most rows", self.lanes, "use fewer lanes")

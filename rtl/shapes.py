@@ -14,6 +14,8 @@ GROUP = 4
 CHUNK = 16
 SLOTS = CHUNK // GROUP
 ENTRIES = 1 << GROUP
+#: Of a dot product.
+MOST_INPUTS = 1024
 
 
 def unsigned_for(maximum: int) -> Shape:

@@ -76,6 +76,7 @@ class Planner:
     memory_bytes: float
     say: Callable[[str], None] = lambda _: None
     _cycles: dict[Any, float] = field(default_factory=dict)
+    _refused: InputError = field(default_factory=lambda: InputError("the space has no machine"))
 
     def plan(self, fps: float) -> Plan:
         """Raises InputError for a frame rate that is none."""
@@ -92,15 +93,22 @@ class Planner:
         raise AssertionError("the lowest precision reaches the frame rate, and none does")
 
     def fastest(self, bits: int) -> Machine | None:
-        """A machine that fits, with as few cycles as any, or ``CLOSE`` to that; of equals the one that costs least."""
+        """A machine that fits, with as few cycles as any, or ``CLOSE`` to that; of equals the one that costs least. None: the board is too
+        small for all that hold the network.
+
+        Raises
+        ------
+        InputError : it is not the board: no machine holds the network
+        """
         self.say(f"the fastest machine of {bits} bits")
-        places, best = count(), None
+        places, best, too_large = count(), None, False
         queue = [(self.bound(config), next(places), config) for group in self.space.machines(bits) for config in group]
         heapify(queue)
         while queue and (best is None or queue[0][0] < best[0] * (1 - CLOSE)):
             bound, _, config = heappop(queue)
             resources = self.models.resources(config)
             if self.share(resources) > 1:
+                too_large = True
                 continue
             price = self.price(resources)
             cycles = self.cycles_per_image(config)
@@ -110,6 +118,8 @@ class Planner:
                     heappush(queue, (bound, next(places), larger))
             elif best is None or (cycles, price) < best[:2]:
                 best = cycles, price, config
+        if best is None and not too_large:
+            raise self._refused
         return None if best is None else self._machine(best[2])
 
     def cheapest(self, bits: int, fps: float) -> Machine | None:
@@ -169,7 +179,8 @@ class Planner:
         if key not in self._cycles:
             try:
                 self._cycles[key] = self.models.cycles_per_image(config)
-            except InputError:
+            except InputError as error:
+                self._refused = error
                 self._cycles[key] = float("inf")
         cycles = self._cycles[key]
         return None if cycles == float("inf") else cycles

@@ -25,13 +25,12 @@ from rtl.flow.machine import Config
 from rtl.program.memory import BEAT_BYTES
 from rtl.program.tiling import SHORTEST_FILL
 from rtl.row_units import RowUnits
+from rtl.shapes import MOST_INPUTS
 
 #: Passes of a program's TILE, at most: a field of the instruction.
 MOST_PASSES = 15
 #: Tiles that the weight memory holds: the next one arrives, one is asked for, one is used.
 WEIGHT_BUFFERS = 3
-#: Of a dot product: `rtl.units.xnor_matmul`.
-MOST_INPUTS = 1024
 #: Weight planes of the patch embedding and the heads; other layers have one.
 WIDE_PLANES = 8
 #: More rows must save so much of the products, or they are not worth a look.
@@ -46,7 +45,8 @@ class Space(Protocol):
     precisions: Sequence[int]
 
     def machines(self, bits: int) -> Iterator[Sequence[Config]]:
-        """Every useful machine at a precision, fitting or not, in groups of which no machine takes less of a board than the first."""
+        """Every useful machine at a precision, fitting or not, in groups of which no machine takes less of a board than the first. Raises
+        InputError where a law of the hardware leaves none."""
         ...
 
     def larger(self, config: Any) -> Config | None:
@@ -72,16 +72,22 @@ class DeitSpace:
         self.precisions = range(8, 0, -1) if precisions is None else precisions
 
     def machines(self, bits: int) -> Iterator[Sequence[AcceleratorConfig]]:
-        shape = self.network(bits).shape
+        shape, found, refused = self.network(bits).shape, False, InputError("no machine")
         for rows, inputs in product(self._rows(shape.tokens), self._inputs(shape)):
-            for lanes in range(2, min(rows, shape.head_dim) + 1, 2):
-                with contextlib.suppress(InputError):  # a law of attention or of the array: no such machine
+            for lanes in range(2, max(2, min(rows, shape.head_dim)) + 1, 2):
+                try:
                     first = AcceleratorConfig(
                         shape=shape, rows=rows, inputs=inputs, lanes=lanes, tile_words=self._tile_words(shape)[0],
                         weight_buffers=WEIGHT_BUFFERS, strategy=self.strategy,
                     )  # fmt: skip
                     AttentionConfig.of(first)
-                    yield self._memories(first)
+                except InputError as error:  # a law of attention or of the array: no such machine
+                    refused = error
+                    continue
+                found = True
+                yield self._memories(first)
+        if not found:
+            raise refused
 
     def larger(self, config: AcceleratorConfig) -> None:
         """Nothing: its memories are made for the network."""
@@ -125,7 +131,7 @@ class DeitSpace:
     def _inputs(shape: Any) -> list[int]:
         """embed_dim, and twice that for long patches: FC2's K-tiles are filled as slowly as they get longer, so more is of no use."""
         widths = (shape.embed_dim, 2 * shape.embed_dim) if 2 * shape.embed_dim <= MOST_INPUTS else (shape.embed_dim,)
-        return [width for width in widths if width % 16 == 0 and shape.hidden_dim % min(width, shape.hidden_dim) == 0]
+        return [width for width in widths if width == shape.embed_dim or shape.hidden_dim % min(width, shape.hidden_dim) == 0]
 
     @staticmethod
     def _tile_words(shape: Any) -> list[int]:

@@ -11,7 +11,7 @@ from rtl.arith.dot_ports import Strategy, dot_members
 from rtl.arith.lut_table import LutTable
 from rtl.arith.popcount import Popcount
 from rtl.errors import InputError
-from rtl.shapes import CHUNK, GROUP, dot_shape
+from rtl.shapes import CHUNK, GROUP, MOST_INPUTS, dot_shape
 
 #: Name -> strategy class; each takes ``technology=``.
 STRATEGIES = {"lut_table": LutTable, "popcount": Popcount}
@@ -37,9 +37,10 @@ class XnorMatmulConfig:
     strategy: Strategy = field(default_factory=LutTable)
 
     def __post_init__(self):
-        if not CHUNK <= self.inputs <= 1024 or self.inputs % GROUP:
+        if not CHUNK <= self.inputs <= MOST_INPUTS or self.inputs % GROUP:
             raise InputError(
-                f"inputs must be 16..1024 and a multiple of {GROUP}: {self.inputs} is not; round it up and leave inputs unfilled"
+                f"inputs must be {CHUNK}..{MOST_INPUTS} and a multiple of {GROUP}: {self.inputs} is not; "
+                "round it up and leave inputs unfilled"
             )
         if not 1 <= self.bits <= 8:
             raise InputError(f"bits must be 1..8: {self.bits} is not; wider activations need two passes")

@@ -63,7 +63,7 @@ def test_a_file_has_a_random_graph(tmp_path):
             "family must be one of deit, efficientvit, or [[operator]] tables given: in {} 'resnet' is not",
         ),
         ('family = "deit"', "", "family must be one of deit, efficientvit, or [[operator]] tables given: in {} None is not"),
-        ("heads = 3", "", "a deit must say heads: in {} it is missing"),
+        ("heads = 3", "", "a network of family deit must say heads: in {} it is missing"),
         ("heads = 3", "heads = 5", "heads must divide embed_dim: in {} 5 does not divide 144"),
         ("heads = 3", "heads = -3", "heads must be a whole number of 1..65,536: in {} -3 is not"),
         ("heads = 3", 'heads = "three"', "heads must be a whole number of 1..65,536: in {} 'three' is not"),

@@ -114,6 +114,23 @@ def test_nothing_fits_a_board_that_is_too_small():
     assert plan.chosen is None and plan.limit is None
 
 
+def test_a_network_that_no_machine_holds_is_refused_with_its_law():
+    """What fits the board is refused; as long as some machine is too large for the board, the board is the reason."""
+
+    class Refusing(Models):
+        def cycles_per_image(self, config):
+            raise InputError("activations must fit: these do not")
+
+    class OneRow(Space):
+        def machines(self, bits):
+            return iter([[Toy(bits, 1, 1)]])
+
+    planner = planner_of()
+    with pytest.raises(InputError, match=r"^activations must fit: these do not$"):
+        replace(planner, models=Refusing(), space=OneRow()).plan(10)
+    assert replace(planner, models=Refusing()).plan(10).limit is None
+
+
 @pytest.mark.parametrize("fps", [0, -1, float("nan"), float("inf")])
 def test_no_frame_rate_is_refused(fps):
     with pytest.raises(InputError, match=r"^--fps must be positive and finite"):

@@ -1,6 +1,7 @@
 """The machines of the planner: each can be, no bound is above its prediction, and what the planner passes over is no better."""
 
 import random
+from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -73,6 +74,22 @@ def test_a_network_that_does_not_fit_gets_larger_memories_once():
     with pytest.raises(InputError, match="activations must fit"):
         predict(space.network(8), group[0], 2, MEMORY)
     assert predict(space.network(8), larger, 2, MEMORY).cycles > 0
+
+
+@pytest.mark.parametrize(
+    ("dimensions", "rows", "law"),
+    [
+        ({"image_size": 128, "patch_size": 8}, None, "tokens must be at most 256, the score memory: 257 does not; use larger patches"),
+        ({"embed_dim": 100, "heads": 4}, None, "embed_dim must be a multiple of 16: 100 does not"),
+        ({"embed_dim": 1056, "heads": 11}, None, "embed_dim and inputs must be at most 1024, a dot product's: 1056 does not"),
+        ({"heads": 48}, None, "head_dim must be even: 3 does not"),
+        ({}, 7, "rows must be even, or a pair of keys would cross a pass: 7 does not"),
+        ({}, 256, "rows must be 1..255: 256 does not"),
+    ],
+)
+def test_a_network_that_has_no_machine_is_refused_with_a_law(dimensions, rows, law):
+    with pytest.raises(InputError, match=f"^{law}"):
+        list(space_of(replace(WIDE, **dimensions), rows=rows).machines(8))
 
 
 def test_rows_and_precisions_that_are_given_are_kept():
