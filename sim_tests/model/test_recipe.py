@@ -9,8 +9,9 @@ from model import ship
 from model.configs import config_of
 
 
-def result(model="deit_micro", arm="scratch_w1a8", seed=0, integer=88.0):
-    return {"model": model, "arm": arm, "seed": seed, "integer": integer, "trained": integer + 0.1}
+def result(model="deit_micro", arm="scratch_w1a8", seed=0, integer=88.0, losses=(0.5, 0.25, 0.125)):
+    log = [{"epoch": str(epoch), "loss": str(loss)} for epoch, loss in enumerate(losses, 1)]
+    return {"model": model, "arm": arm, "seed": seed, "integer": integer, "trained": integer + 0.1, "log": log}
 
 
 def test_equal_budgets():
@@ -66,13 +67,20 @@ def test_a_run_from_training_to_the_page(folders, monkeypatch):
 
 
 def test_the_page_counts_seeds_and_says_what_is_missing():
-    found = [result(seed=seed, integer=88.0 + seed) for seed in (0, 1)] + [result(arm="progressive_w1a8", integer=89.5)]
+    found = [result(seed=seed, integer=88.0 + seed) for seed in (0, 1)] + [result(arm="progressive_w1a8", integer=89.5, losses=(0.3, 0.1))]
     page = recipe_page.page(found, ("deit_micro", "deit_micro_wide"), 3, (4, 8, 12))
     assert "| from scratch | W1A8 | 88.50 (88.00 to 89.00), 2 of 3 | not run (0 of 3) |" in page
     assert "| progressive | W1A8 | 89.50, 1 of 3 | not run (0 of 3) |" in page
     assert "33 of 36 runs are missing" in page
-    assert "* `deit_micro`, W1A8, progressive against from scratch, seed by seed: +1.50 points." in page
+    assert "* `deit_micro`, W1A8, progressive against from scratch, seed by seed: +1.50 points, +1.50 on average." in page
+    assert "loss of its epoch 13, the first of its last stage, from scratch has reached by epoch 2." in page
+    assert "**Progressive beats from scratch**: better in 1 of 1 pairs" in page
     assert recipe_page.page([], ("deit_micro",), 3, (4, 8, 12)).count("not run (0 of 3)") == 6
+
+    worse = [result(arm="progressive_w1a8", seed=seed, integer=88.1) for seed in (0, 1)]
+    assert "**Progressive does not beat from scratch**: better in 1 of 2 pairs, -0.40" in recipe_page.page(
+        found[:2] + worse, ("deit_micro",), 3, (4, 8, 12)
+    )
 
 
 def test_the_committed_page_is_that_of_the_results():
