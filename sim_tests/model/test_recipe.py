@@ -74,11 +74,11 @@ def test_the_page_counts_seeds_and_says_what_is_missing():
     assert "33 of 36 runs are missing" in page
     assert "* `deit_micro`, W1A8, progressive against from scratch, seed by seed: +1.50 points, +1.50 on average." in page
     assert "loss of its epoch 13, the first of its last stage, from scratch has reached by epoch 2." in page
-    assert "**Progressive beats from scratch**: better in 1 of 1 pairs" in page
+    assert "**Progressive beats from scratch**: better in 1 of 1 pairs of one seed" in page
     assert recipe_page.page([], ("deit_micro",), 3, (4, 8, 12)).count("not run (0 of 3)") == 6
 
     worse = [result(arm="progressive_w1a8", seed=seed, integer=88.1) for seed in (0, 1)]
-    assert "**Progressive does not beat from scratch**: better in 1 of 2 pairs, -0.40" in recipe_page.page(
+    assert "**Progressive does not beat from scratch**: better in 1 of 2 pairs of one seed, -0.40" in recipe_page.page(
         found[:2] + worse, ("deit_micro",), 3, (4, 8, 12)
     )
 
