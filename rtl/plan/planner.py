@@ -25,6 +25,8 @@ from rtl.plan.space import Space
 MARGIN = 0.02
 #: The fastest machine is looked for until none can be faster by more than this.
 CLOSE = 0.01
+#: More around an array may make it slower, but not by more than this.
+SLACK = 0.005
 
 
 class Models(Protocol):
@@ -110,6 +112,8 @@ class Planner:
             if self.share(resources) > 1:
                 too_large = True
                 continue
+            if best is not None and self.too_slow(config, best[0]):
+                continue
             price = self.price(resources)
             cycles = self.cycles_per_image(config)
             if cycles is None:
@@ -143,6 +147,8 @@ class Planner:
                     if self.bound(config) <= most:
                         add((config,))
                 continue
+            if self.too_slow(configs[0], most):
+                continue
             cycles = self.cycles_per_image(configs[0])
             if cycles is None:
                 larger = self.space.larger(configs[0])
@@ -155,6 +161,12 @@ class Planner:
     def bound(self, config: Config) -> float:
         """No prediction of its cycles is below it."""
         return self.space.least_cycles(config, self.memory_bytes)
+
+    def too_slow(self, config: Config, most: float) -> bool:
+        """Whether the fullest machine around the same array takes more cycles: many machines are passed over with one prediction."""
+        fullest = self.space.fullest(config)
+        cycles = None if fullest == config else self.cycles_per_image(fullest)
+        return cycles is not None and cycles * (1 - SLACK) > most
 
     def share(self, resources: Resources) -> float:
         """Of the board's budget, of the resource that it takes most of."""

@@ -53,6 +53,11 @@ class Space(Protocol):
         """What takes the place of a machine whose memories do not hold the network; None: nothing does."""
         ...
 
+    def fullest(self, config: Any) -> Config:
+        """The same array with the most around it, which is no slower (but for `rtl.plan.planner.SLACK`). The machine itself: nothing can be
+        added."""
+        ...
+
     def least_cycles(self, config: Any, memory_bytes: float) -> float:
         """Of an image, in a stream of them. ``memory_bytes``: per cycle, sustained."""
         ...
@@ -91,6 +96,13 @@ class DeitSpace:
 
     def larger(self, config: AcceleratorConfig) -> None:
         """Nothing: its memories are made for the network."""
+
+    def fullest(self, config: AcceleratorConfig) -> AcceleratorConfig:
+        """Two images, two layers' keys and values, all the weight ports that can be."""
+        for weight_ports in reversed(self._ports()):
+            with contextlib.suppress(InputError):  # a word is not cut by so many
+                return replace(config, weight_ports=weight_ports, images=2, key_value_copies=2)
+        return config
 
     def least_cycles(self, config: AcceleratorConfig, memory_bytes: float) -> float:
         """The array, the attention and the memory each work alone: the longest is what an image takes at least."""
@@ -141,11 +153,14 @@ class DeitSpace:
 
     def _memories(self, config: AcceleratorConfig) -> list[AcceleratorConfig]:
         """The same array with more and more around it."""
-        ports, found = [ports for ports in (1, 3) if ports < self.hp_ports], []
-        for images, copies, weight_ports, tile in product((1, 2), (1, 2), ports, self._tile_words(config.shape)):
+        found = []
+        for images, copies, weight_ports, tile in product((1, 2), (1, 2), self._ports(), self._tile_words(config.shape)):
             with contextlib.suppress(InputError):
                 found.append(replace(config, tile_words=tile, weight_ports=weight_ports, images=images, key_value_copies=copies))
         return found
+
+    def _ports(self) -> list[int]:
+        return [ports for ports in (1, 3) if ports < self.hp_ports]
 
 
 class _Tile(NamedTuple):
@@ -238,6 +253,10 @@ class EfficientVitSpace:
     def larger(self, config: EfficientVitMachine) -> EfficientVitMachine | None:
         """Two block memories instead of one for every so many bits of a row's activations."""
         return replace(config, memory_words=MOST_MEMORY_WORDS) if config.memory_words < MOST_MEMORY_WORDS else None
+
+    def fullest(self, config: EfficientVitMachine) -> EfficientVitMachine:
+        """Itself: its memories hold the network or do not."""
+        return config
 
     def least_cycles(self, config: EfficientVitMachine, memory_bytes: float) -> float:
         """The array without a wait."""

@@ -31,6 +31,9 @@ class Space:
     def larger(self, config):
         return replace(config, rows=113) if config.rows == 13 else None
 
+    def fullest(self, config):
+        return replace(config, lanes=4)
+
     def least_cycles(self, config, memory_bytes):
         return 1e6 / config.rows
 

@@ -12,6 +12,7 @@ from rtl.errors import InputError
 from rtl.flow.ddr import Memory
 from rtl.plan import resources
 from rtl.plan.cycles import predict
+from rtl.plan.planner import SLACK
 from rtl.plan.space import DeitSpace, EfficientVitSpace
 
 MEMORY = Memory()
@@ -51,6 +52,25 @@ def test_no_efficientvit_is_faster_than_its_bound(rows):
     space = space_of(config_of("efficientvit_micro"), rows=rows)
     (group,) = space.machines(8)
     assert space.least_cycles(group[0], MEMORY.sustained_bytes_per_cycle) <= predict(space.network(8), group[0], 8, MEMORY).cycles_per_image
+
+
+@pytest.mark.parametrize(("name", "rows"), [("deit_micro", (4, 10, 18)), ("wide", (6, 22))])
+def test_more_around_an_array_is_no_slower(name, rows):
+    config = WIDE if name == "wide" else config_of(name)
+    for number in rows:
+        space = space_of(config, rows=number)
+        for group in list(space.machines(8))[-2:]:
+            for machine in group:
+                fullest = space.fullest(machine)
+                assert fullest in group and fullest.tile_words == machine.tile_words
+                ours, least = (predict(space.network(8), each, each.images, MEMORY).cycles_per_image for each in (machine, fullest))
+                assert least * (1 - SLACK) <= ours, machine
+
+
+def test_ports_that_do_not_cut_a_word_are_not_added():
+    space = space_of(config_of("deit_micro"), rows=10)
+    (first, *_), *_ = space.machines(8)
+    assert first.inputs == 64 and space.fullest(first).weight_ports == 1 and space.fullest(first).images == 2
 
 
 def test_the_first_of_a_group_takes_least():
