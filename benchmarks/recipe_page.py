@@ -125,7 +125,7 @@ def _verdict(results: Sequence[dict[str, Any]], models: Sequence[str], before: i
             continue
         gains = [_accuracy(ours) - _accuracy(theirs) for theirs, ours in pairs]
         every += gains
-        told, reached = ", ".join(f"{gain:+.2f}" for gain in gains), ", ".join(str(_reached(*pair)) for pair in pairs)
+        told, reached = ", ".join(f"{gain:+.2f}" for gain in gains), ", ".join(_reached(*pair) for pair in pairs)
         lines.append(
             f"* `{model}`, W1A8, progressive against from scratch, seed by seed: {told} points, {statistics.mean(gains):+.2f} on average. "
             f"The training\n  loss of its epoch {before + 1}, the first of its last stage, from scratch has reached by epoch {reached}.\n"
@@ -133,10 +133,10 @@ def _verdict(results: Sequence[dict[str, Any]], models: Sequence[str], before: i
     return _conclusion(every) + "".join(lines)
 
 
-def _reached(scratch: dict[str, Any], progressive: dict[str, Any]) -> int:
+def _reached(scratch: dict[str, Any], progressive: dict[str, Any]) -> str:
     """The epoch from scratch whose loss is, for the first time, no more than that of the progressive run's first quantized one."""
     wanted = float(progressive["log"][0]["loss"])
-    return next(int(row["epoch"]) for row in scratch["log"] if float(row["loss"]) <= wanted)
+    return next((row["epoch"] for row in scratch["log"] if float(row["loss"]) <= wanted), "none")
 
 
 def _conclusion(gains: Sequence[float]) -> str:
