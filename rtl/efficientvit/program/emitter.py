@@ -58,8 +58,8 @@ class Emitter:
         self, queue: Engine, opcode: Opcode, waits: dict[Counter, int], payload: dict[str, int], start: float, comment: str,
         post: Counter | None = None, posts: dict[Counter, int] | None = None,
     ) -> None:  # fmt: skip
-        """``payload``: all fields of the opcode. ``start``: when it is planned to start. ``posts``: what the machine itself posts when it is
-        done, and the values that the counters then have.
+        """``payload``: all fields of the opcode. ``start``: when it is planned to start. ``posts``: what the machine posts when it is done,
+        and the values that the counters then have.
 
         Raises
         ------
