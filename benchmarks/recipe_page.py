@@ -141,11 +141,15 @@ def _reached(scratch: dict[str, Any], progressive: dict[str, Any]) -> str:
 
 
 def _conclusion(gains: Sequence[float]) -> str:
+    """A difference counts beyond twice its standard error; one pair of runs has none and shows nothing."""
     if not gains:
         return ""
     won, mean = sum(gain > 0 for gain in gains), statistics.mean(gains)
-    verb = "beats" if won == len(gains) else "does not beat"
-    return f"**Progressive {verb} from scratch**: better in {won} of {len(gains)} pairs of one seed, {mean:+.2f} points on average.\n\n"
+    error = statistics.stdev(gains) / len(gains) ** 0.5 if len(gains) > 1 else float("inf")
+    verb = "beats" if mean > 2 * error else "does not beat"
+    told = f"{mean:+.2f} points on average" + (f", standard error {error:.2f}" if len(gains) > 1 else "")
+    shown = "" if abs(mean) > 2 * error else "No difference is shown either way.\n"
+    return f"**Progressive {verb} from scratch**: better in {won} of {len(gains)} pairs of one seed, {told}.\n{shown}\n"
 
 
 def page(results: Sequence[dict[str, Any]], models: Sequence[str], seeds: int, stages: Sequence[int]) -> str:

@@ -74,13 +74,29 @@ def test_the_page_counts_seeds_and_says_what_is_missing():
     assert "33 of 36 runs are missing" in page
     assert "* `deit_micro`, W1A8, progressive against from scratch, seed by seed: +1.50 points, +1.50 on average." in page
     assert "loss of its epoch 13, the first of its last stage, from scratch has reached by epoch 2." in page
-    assert "**Progressive beats from scratch**: better in 1 of 1 pairs of one seed" in page
     assert recipe_page.page([], ("deit_micro",), 3, (4, 8, 12)).count("not run (0 of 3)") == 6
 
-    worse = [result(arm="progressive_w1a8", seed=seed, integer=88.1) for seed in (0, 1)]
-    assert "**Progressive does not beat from scratch**: better in 1 of 2 pairs of one seed, -0.40" in recipe_page.page(
-        found[:2] + worse, ("deit_micro",), 3, (4, 8, 12)
-    )
+
+@pytest.mark.parametrize(
+    ("gains", "verdict"),
+    [
+        ((1.5,), "does not beat from scratch**: better in 1 of 1 pairs of one seed, +1.50 points on average.\nNo difference is shown"),
+        ((0.5, 0.7), "beats from scratch**: better in 2 of 2 pairs of one seed, +0.60 points on average, standard error 0.10.\n"),
+        ((-0.5, -0.7), "does not beat from scratch**: better in 0 of 2 pairs of one seed, -0.60 points on average, standard error 0.10.\n"),
+        (
+            (0.5, -0.1),
+            "does not beat from scratch**: better in 1 of 2 pairs of one seed, +0.20 points on average, standard error 0.30.\nNo",
+        ),
+    ],
+)
+def test_the_page_claims_no_more_than_the_pairs_show(gains, verdict):
+    """A difference that is less than twice its standard error is none."""
+    pairs = [
+        result(arm=arm, seed=seed, integer=integer)
+        for seed, gain in enumerate(gains)
+        for arm, integer in (("scratch_w1a8", 88.0), ("progressive_w1a8", 88.0 + gain))
+    ]
+    assert f"**Progressive {verdict}" in recipe_page.page(pairs, ("deit_micro",), 3, (4, 8, 12))
 
 
 def test_the_committed_page_is_that_of_the_results():
