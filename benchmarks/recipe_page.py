@@ -77,8 +77,8 @@ the trainer's modules.
 An epoch is worth most in the last stage: the likely reason why the recipe, whose first half is spent on other networks, is not ahead at
 this budget. Float weights and then a growing share of binary ones are a better beginning than random weights, but not worth more than the
 epochs that they take; and at the end of the binary stage, where the last weights become binary while the learning rate goes to zero,
-accuracy falls by a point (`deit_micro`, seed 0: 88.21 % when three quarters are binary, 87.13 % when all are; the wide one 89.20 and
-88.73). No longer budget was tried. Mirrored images want more epochs.
+accuracy falls, by half a point to a point (`deit_micro`, seed 0: 88.21 % when three quarters are binary, 87.13 % when all are; the wide
+one 89.20 and 88.73). No longer budget was tried. Mirrored images want more epochs.
 
 These figures chose what ships, so its own are a little better than on images that nobody has looked at. Shifted images, averaged weights,
 other batches and temperatures were not tried with this trainer. Distillation: from scratch, 5 epochs, 86.99 % with the teacher; the same
